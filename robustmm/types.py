@@ -1,0 +1,156 @@
+"""The nouns that every layer shares: modality, sample, batch, output, loss term, clock.
+
+Shapes: B batch, M modalities, C classes, D channels, H W grid, L levels, R rows (samples, or valid pixels).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, TypedDict
+
+import torch
+from torch import Tensor
+
+ModalityKind = Literal["vector", "sequence", "image", "spectrogram"]
+#: Names of the present modalities in column order; written ``rgb+depth``.
+Combination = tuple[str, ...]
+#: A balancer's edit of the features that enter a fusion: (level, features, presence) -> features.
+FeatureEdit = Callable[[int, Mapping[str, Tensor], Tensor], Mapping[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """How a modality's raw values are brought to unit size, inside the model.
+
+    Args:
+        mode: ``standardise`` takes mean and deviation from the training part alone (per feature of a vector, per
+            channel otherwise), over the samples that have the modality; ``constants`` uses ``mean`` and ``std``;
+            ``none`` leaves the values.
+        mean: Per feature or channel, in raw units; for ``constants``.
+        std: Likewise.
+    """
+
+    mode: Literal["standardise", "constants", "none"] = "standardise"
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Modality:
+    """What a data set says of one of its modalities.
+
+    Args:
+        name: Column name, as in configurations and results.
+        kind: ``vector`` (D,), ``sequence`` (D, T), ``image`` or ``spectrogram`` (D, H, W); picks the default encoder.
+        shape: Shape of one sample, channels first.
+        scaling: See `Scaling`.
+    """
+
+    name: str
+    kind: ModalityKind
+    shape: tuple[int, ...]
+    scaling: Scaling = Scaling()
+
+
+class Sample(TypedDict):
+    """What a data set returns for one index. An absent modality's key is missing, or its value is None.
+
+    Args:
+        inputs: Modality -> float tensor of the modality's shape, raw units.
+        target: Class index () int64, or a label map (H, W) int64.
+        id: Stable name of the sample.
+    """
+
+    inputs: Mapping[str, Tensor | None]
+    target: Tensor
+    id: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Collated samples.
+
+    Args:
+        inputs: Every modality of the run in column order, each (B, ...), zeros where absent.
+        observed: (B, M) bool: what the data really have.
+        target: (B,) or (B, H, W) int64.
+        ids: Stable names, B of them.
+        index: (B,) int64 position of each sample in its part of the data set.
+    """
+
+    inputs: Mapping[str, Tensor]
+    observed: Tensor
+    target: Tensor
+    ids: tuple[str, ...]
+    index: Tensor
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Modality names in column order."""
+        return tuple(self.inputs)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def _map(self, move: Callable[[Tensor], Tensor]) -> Batch:
+        inputs = {name: move(value) for name, value in self.inputs.items()}
+        return Batch(inputs, self.observed, move(self.target), self.ids, self.index)
+
+    def to(self, device: torch.device) -> Batch:
+        """Inputs and target on ``device``; ``observed`` and ``index`` stay on the CPU, where masks are drawn."""
+        return self._map(lambda value: value.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """Inputs and target in page-locked memory, for copies that overlap with computation."""
+        return self._map(Tensor.pin_memory)
+
+
+class LossTerm(NamedTuple):
+    """One summand of the objective.
+
+    Args:
+        value: Scalar, already multiplied by its weight.
+        role: ``task`` terms may be re-routed or re-weighted by a balancer; ``auxiliary`` (distillation, extra heads)
+            and ``regulariser`` terms may not.
+    """
+
+    value: Tensor
+    role: Literal["task", "auxiliary", "regulariser"]
+
+
+@dataclass
+class Output:
+    """What a method's forward pass produced.
+
+    Args:
+        logits: (B, C) or (B, C, H, W).
+        presence: (B, M) bool on the logits' device: what was shown to the model.
+        features: Modality -> levels, as the encoders made them, before the missing policy; rows of an absent modality
+            carry no information and may be zero.
+        fused: Levels after fusion.
+        extras: Whatever the method's own losses need.
+    """
+
+    logits: Tensor
+    presence: Tensor
+    features: dict[str, list[Tensor]]
+    fused: list[Tensor]
+    extras: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Where training stands; everything counts from 0.
+
+    Args:
+        epoch: Current epoch.
+        step: Optimiser steps done since training began.
+        epochs: Planned epochs.
+        steps_per_epoch: Steps in one epoch.
+    """
+
+    epoch: int
+    step: int
+    epochs: int
+    steps_per_epoch: int
