@@ -1,0 +1,121 @@
+"""robustmm: multimodal models that keep working while modalities go missing.
+
+The names below are the promise to plugin authors; everything else may change between versions. They are imported on
+first use, so that ``robustmm --help`` needs no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+#: Raised when a change of the public names breaks plugins; a plugin may state ``ROBUSTMM_PLUGIN_API`` to be checked.
+PLUGIN_API = 1
+
+_HOME = {
+    "robustmm.balancing.balancer": ("Balancer", "EpochPlan", "Update"),
+    "robustmm.balancing.view": ("EpochView", "StepView"),
+    "robustmm.data.dataset": ("ArrayDataset", "DataSplits", "Dataset"),
+    "robustmm.engine.callbacks": ("Callback", "RunInfo"),
+    "robustmm.engine.optim": ("Schedule", "ScheduleValues"),
+    "robustmm.errors": (
+        "CheckpointError",
+        "ConfigError",
+        "DataError",
+        "PluginError",
+        "RobustmmError",
+        "RunFailed",
+        "ShapeError",
+    ),
+    "robustmm.hookspecs": ("hookimpl",),
+    "robustmm.masks": ("CombinationSampler",),
+    "robustmm.methods.method": ("Blueprint", "Evaluate", "FitContext", "Method"),
+    "robustmm.metrics.metric": ("Metric",),
+    "robustmm.models.encoder": ("Encoder", "pooled"),
+    "robustmm.models.fusion": ("Fusion",),
+    "robustmm.models.head": ("Head",),
+    "robustmm.models.missing": ("MissingPolicy", "where_present"),
+    "robustmm.methods.probes": ("UnimodalLogits", "evaluating"),
+    "robustmm.models.trunk": ("Features", "Trunk"),
+    "robustmm.registry": ("Component", "Options"),
+    "robustmm.seeding": ("derive_seed", "generator_for"),
+    "robustmm.tasks.task": ("Metrics", "Rows", "Task"),
+    "robustmm.types": (
+        "Batch",
+        "Clock",
+        "Combination",
+        "FeatureEdit",
+        "LossTerm",
+        "Modality",
+        "Output",
+        "Sample",
+        "Scaling",
+    ),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+if TYPE_CHECKING:
+    from robustmm.balancing.balancer import Balancer as Balancer
+    from robustmm.balancing.balancer import EpochPlan as EpochPlan
+    from robustmm.balancing.balancer import Update as Update
+    from robustmm.balancing.view import EpochView as EpochView
+    from robustmm.balancing.view import StepView as StepView
+    from robustmm.data.dataset import ArrayDataset as ArrayDataset
+    from robustmm.data.dataset import Dataset as Dataset
+    from robustmm.data.dataset import DataSplits as DataSplits
+    from robustmm.engine.callbacks import Callback as Callback
+    from robustmm.engine.callbacks import RunInfo as RunInfo
+    from robustmm.engine.optim import Schedule as Schedule
+    from robustmm.engine.optim import ScheduleValues as ScheduleValues
+    from robustmm.errors import CheckpointError as CheckpointError
+    from robustmm.errors import ConfigError as ConfigError
+    from robustmm.errors import DataError as DataError
+    from robustmm.errors import PluginError as PluginError
+    from robustmm.errors import RobustmmError as RobustmmError
+    from robustmm.errors import RunFailed as RunFailed
+    from robustmm.errors import ShapeError as ShapeError
+    from robustmm.hookspecs import hookimpl as hookimpl
+    from robustmm.masks import CombinationSampler as CombinationSampler
+    from robustmm.methods.method import Blueprint as Blueprint
+    from robustmm.methods.method import Evaluate as Evaluate
+    from robustmm.methods.method import FitContext as FitContext
+    from robustmm.methods.method import Method as Method
+    from robustmm.metrics.metric import Metric as Metric
+    from robustmm.models.encoder import Encoder as Encoder
+    from robustmm.models.encoder import pooled as pooled
+    from robustmm.models.fusion import Fusion as Fusion
+    from robustmm.models.head import Head as Head
+    from robustmm.models.missing import MissingPolicy as MissingPolicy
+    from robustmm.models.missing import where_present as where_present
+    from robustmm.methods.probes import UnimodalLogits as UnimodalLogits
+    from robustmm.methods.probes import evaluating as evaluating
+    from robustmm.models.trunk import Features as Features
+    from robustmm.models.trunk import Trunk as Trunk
+    from robustmm.registry import Component as Component
+    from robustmm.registry import Options as Options
+    from robustmm.seeding import derive_seed as derive_seed
+    from robustmm.seeding import generator_for as generator_for
+    from robustmm.tasks.task import Metrics as Metrics
+    from robustmm.tasks.task import Rows as Rows
+    from robustmm.tasks.task import Task as Task
+    from robustmm.types import Batch as Batch
+    from robustmm.types import Clock as Clock
+    from robustmm.types import Combination as Combination
+    from robustmm.types import FeatureEdit as FeatureEdit
+    from robustmm.types import LossTerm as LossTerm
+    from robustmm.types import Modality as Modality
+    from robustmm.types import Output as Output
+    from robustmm.types import Sample as Sample
+    from robustmm.types import Scaling as Scaling
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'robustmm' has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULE_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_MODULE_OF])

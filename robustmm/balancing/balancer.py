@@ -1,0 +1,89 @@
+"""The contract of a balancing strategy: six members, each a no-op as it stands, which together is "none"."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from robustmm.types import LossTerm
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from robustmm.balancing.view import EpochView, StepView
+
+
+@dataclass(frozen=True)
+class EpochPlan:
+    """What a balancer wants of the coming epoch.
+
+    Args:
+        indices: Positions in the training part, with repetitions, in any order; None leaves the part as it is.
+    """
+
+    indices: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Update:
+    """One optimiser update on a batch.
+
+    Args:
+        presence: (B, M) bool: what this update shows.
+        trains: Modalities whose encoders it may change, and None for all; parameters outside every encoder always train.
+    """
+
+    presence: Tensor
+    trains: Sequence[str] | None = None
+
+    def freeze_others(self, groups: Mapping[str, Sequence[nn.Parameter]]) -> None:
+        """Drop the gradients of encoders that this update does not train."""
+        if self.trains is None:
+            return
+        for name, parameters in groups.items():
+            if name not in self.trains:
+                for parameter in parameters:
+                    parameter.grad = None
+
+
+class Balancer:
+    """How the optimiser sees what a method computes: loss weights, routes of backward, gradients, updates, sampling."""
+
+    def on_epoch_start(self, epoch: EpochView) -> EpochPlan | None:
+        """Look at the training data before an epoch; may choose its samples."""
+        return None
+
+    def updates(self, presence: Tensor, modalities: Sequence[str]) -> Iterable[Update]:
+        """The optimiser updates to make on this batch: one, with the drawn masks, as it stands."""
+        return (Update(presence),)
+
+    def modulate_features(self, level: int, features: Mapping[str, Tensor], presence: Tensor) -> Mapping[str, Tensor]:
+        """Edit what enters a fusion, {modality: (B, D, ...)}."""
+        return features
+
+    def weigh(self, terms: Mapping[str, LossTerm], view: StepView) -> Mapping[str, LossTerm]:
+        """Weigh, add or drop ``task`` terms before backward."""
+        return terms
+
+    def backward(self, terms: Mapping[str, LossTerm], view: StepView) -> None:
+        """Fill the gradients: of the plain sum, as it stands."""
+        view.backward(total(terms))
+
+    def modulate_gradients(self, view: StepView) -> None:
+        """Edit gradients after they are complete, reduced over processes and unscaled, before clipping."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint must hold: JSON values and tensors."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+
+
+def total(terms: Mapping[str, LossTerm]) -> Tensor:
+    """The sum of the terms, a scalar."""
+    return torch.stack([term.value for term in terms.values()]).sum()

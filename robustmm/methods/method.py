@@ -1,0 +1,118 @@
+"""The contract of a method. As it stands, `Method` is plain joint training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from torch import Tensor, nn
+
+from robustmm.models.head import Head
+from robustmm.models.trunk import Features, Trunk
+from robustmm.tasks.task import Metrics, Task
+from robustmm.types import Batch, Clock, Combination, FeatureEdit, LossTerm, Modality, Output
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """What a method builds its networks from: fresh parts of the configured kind, as many as it needs.
+
+    Args:
+        modalities: In column order.
+        task: Shared by every network of the run.
+        make_trunk: A new trunk with fitted scalers.
+        make_head: A new head for fused levels with these channels.
+    """
+
+    modalities: tuple[Modality, ...]
+    task: Task
+    make_trunk: Callable[[], Trunk]
+    make_head: Callable[[tuple[int, ...]], Head]
+
+
+class Evaluate(Protocol):
+    """Scores on the held-out part of training, never on test."""
+
+    def __call__(self, combinations: list[Combination]) -> Mapping[Combination, Metrics]:
+        """Metrics of each combination; one pass over the data, modalities encoded once."""
+
+
+class FitContext(Protocol):
+    """What a method can ask of the run before training starts."""
+
+    def train(self, name: str, method: Method, *, epochs: int | None = None) -> None:
+        """Train another network by the run's own recipe, on complete samples, and keep it under ``name``.
+
+        A resumed run loads it instead of training it again.
+
+        Args:
+            name: File name in the run's checkpoint folder.
+            method: Trained in place; its best epoch on validation is kept.
+            epochs: None means as many as the run itself.
+        """
+
+    def load(self, path: str, method: Method) -> None:
+        """Load weights from a checkpoint file into ``method``."""
+
+
+class Method(nn.Module):
+    """What is computed: modules, teachers, auxiliary heads, losses.
+
+    Attributes:
+        sampler: The combination sampler that fits the method; the configuration may name another.
+    """
+
+    sampler: ClassVar[str] = "complete"
+
+    def __init__(self, blueprint: Blueprint) -> None:
+        super().__init__()
+        self.trunk = blueprint.make_trunk()
+        self.head = blueprint.make_head(self.trunk.fused_channels)
+        self.task = blueprint.task
+        self.modalities = tuple(modality.name for modality in blueprint.modalities)
+
+    def forward(
+        self,
+        inputs: Mapping[str, Tensor],
+        presence: Tensor,
+        edit: FeatureEdit | None = None,
+        *,
+        size: tuple[int, ...] = (),
+    ) -> Output:
+        """Predict.
+
+        Args:
+            inputs: Modality -> (B, ...), raw.
+            presence: (B, M) bool, on the CPU or the inputs' device.
+            edit: A balancer's edit of what enters each fusion.
+            size: Spatial size of the target, () for global prediction.
+        """
+        features, fused = self.trunk(inputs, presence, edit)
+        shown = presence.to(fused[0].device, non_blocking=True)
+        return self.readout(features, fused, shown, size)
+
+    def readout(self, features: Features, fused: list[Tensor], presence: Tensor, size: tuple[int, ...]) -> Output:
+        """Fused levels to logits and extras. Probes and evaluation call it with re-fused levels."""
+        return Output(self.head(fused, size), presence, features, fused)
+
+    def losses(self, output: Output, batch: Batch, clock: Clock) -> dict[str, LossTerm]:
+        """The summands of the objective, each a scalar multiplied by its weight."""
+        return {"task": LossTerm(self.task.loss(output.logits, batch.target), "task")}
+
+    def on_fit_start(self, fit: FitContext) -> None:
+        """Train or load a teacher, build an index, fit latent codes."""
+
+    def on_epoch_end(self, evaluate: Evaluate, clock: Clock) -> None:
+        """Mine weak or hard combinations; ``clock.epoch`` is the epoch that has just ended."""
+
+    def deployable(self) -> nn.Module:
+        """What is needed for prediction alone, without teachers and training heads."""
+        return self
+
+    def method_state(self) -> dict[str, Any]:
+        """What a checkpoint must hold beside weights and buffers, as JSON values."""
+        return {}
+
+    def load_method_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what `method_state` gave."""

@@ -1,0 +1,31 @@
+"""What stands in for a modality that is not there."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class MissingPolicy(nn.Module):
+    """Identity on inputs, zero on features of absent rows: ``zero_feature``, the field's default.
+
+    The policy's name stands in every result row: "missing" means one named thing.
+
+    Attributes:
+        encodes_absent: True where absent rows must run through their encoder, because `on_input` decides what it sees.
+            False lets the trunk skip those rows. With True, `on_input` must give absent rows one and the same input.
+    """
+
+    encodes_absent: bool = False
+
+    def on_input(self, x: Tensor, present: Tensor, *, modality: str) -> Tensor:
+        """Replace absent rows of an input: x (B, ...), present (B,) bool."""
+        return x
+
+    def on_feature(self, feature: Tensor, present: Tensor, *, modality: str, level: int) -> Tensor:
+        """Replace absent rows of a feature: (B, D) or (B, D, ...), present (B,) bool."""
+        return where_present(feature, present, feature.new_zeros(()))
+
+
+def where_present(feature: Tensor, present: Tensor, otherwise: Tensor) -> Tensor:
+    """``feature`` in present rows, ``otherwise`` (broadcast) in absent ones, whose gradient is exactly 0."""
+    return feature.where(present.view(-1, *[1] * (feature.dim() - 1)), otherwise)

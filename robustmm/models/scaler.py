@@ -1,0 +1,74 @@
+"""Raw values to unit size, inside the model, so that a saved model takes raw inputs."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from robustmm.types import Modality
+
+#: Features that hardly vary are not blown up: deviations below this share of the mean's size count as constant.
+CONSTANT_SHARE = 1e-6
+
+
+class Scaler(nn.Module):
+    """``(x - mean) / std`` per feature of a vector, or per channel otherwise.
+
+    The statistics are buffers: they travel with the weights and are set by `fit` or by the data set's constants.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, modality: Modality) -> None:
+        super().__init__()
+        self.mode = modality.scaling.mode
+        size = modality.shape[0]
+        mean = torch.tensor(modality.scaling.mean) if self.mode == "constants" else torch.zeros(size)
+        std = torch.tensor(modality.scaling.std) if self.mode == "constants" else torch.ones(size)
+        shape = (size, *[1] * (len(modality.shape) - 1))
+        self.register_buffer("mean", mean.view(shape))
+        self.register_buffer("std", std.view(shape))
+
+    @property
+    def needs_fit(self) -> bool:
+        """Whether the statistics come from training data."""
+        return self.mode == "standardise"
+
+    def set(self, mean: Tensor, variance: Tensor) -> None:
+        """Take statistics, each of the size of the features or channels; constant features keep deviation 1."""
+        std = variance.clamp_min(0).sqrt()
+        constant = std <= CONSTANT_SHARE * mean.abs().clamp_min(1e-12)
+        self.mean.copy_(mean.view_as(self.mean))
+        self.std.copy_(torch.where(constant, torch.ones_like(std), std).view_as(self.std))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, D, ...) raw -> scaled."""
+        return x if self.mode == "none" else (x - self.mean) / self.std
+
+
+class Moments:
+    """Streaming mean and variance per feature or channel, in float64."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean: Tensor | float = 0.0
+        self.squares: Tensor | float = 0.0
+
+    def update(self, x: Tensor) -> None:
+        """Add samples (B, D, ...)."""
+        rows = x.double().transpose(0, 1).flatten(1)  # (D, values)
+        if rows.shape[1] == 0:
+            return
+        count = self.count + rows.shape[1]
+        mean = rows.mean(dim=1)
+        delta = mean - self.mean
+        self.squares = self.squares + rows.var(dim=1, correction=0) * rows.shape[1]
+        self.squares = self.squares + delta**2 * (self.count * rows.shape[1] / count)
+        self.mean = self.mean + delta * (rows.shape[1] / count)
+        self.count = count
+
+    def result(self) -> tuple[Tensor, Tensor]:
+        """Mean and variance, float32, each (D,)."""
+        mean, squares = torch.as_tensor(self.mean), torch.as_tensor(self.squares)
+        return mean.float(), (squares / max(self.count, 1)).float()

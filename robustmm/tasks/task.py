@@ -1,0 +1,107 @@
+"""The contract of a task: what is predicted, how it is penalised and how it is scored."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from torch import Tensor, nn
+
+
+class Rows(NamedTuple):
+    """Predictions and labels, one per row: a sample, or a valid pixel.
+
+    Args:
+        logits: (R, C).
+        target: (R,) int64.
+        sample: (R,) int64, the batch row that each row belongs to.
+    """
+
+    logits: Tensor
+    target: Tensor
+    sample: Tensor
+
+
+class Metrics(ABC):
+    """Scores over a split: counts are added up batch by batch and divided once.
+
+    Attributes:
+        confusion: (C, C + 1) int64, rows = truth; the last column counts predictions that are not a class because the
+            logits were not finite.
+        count: Samples seen.
+    """
+
+    confusion: Tensor
+    count: int
+
+    @abstractmethod
+    def update(self, logits: Tensor, target: Tensor) -> None:
+        """Add a batch."""
+
+    @abstractmethod
+    def merge(self, other: Metrics) -> None:
+        """Add what another process counted."""
+
+    @abstractmethod
+    def compute(self) -> dict[str, float | None]:
+        """Scores by name; None where one has no meaning (AUROC with one class, say)."""
+
+    @property
+    @abstractmethod
+    def degenerate(self) -> bool:
+        """One class predicted for everything, or non-finite logits, while the truth has more than one class."""
+
+
+class Task(nn.Module, ABC):
+    """What is predicted. Weights of a task are buffers that are not saved.
+
+    Attributes:
+        classes: Class names; index = label.
+        score: Name of the metric that stands for a model, as in selection and summaries.
+        directions: Metric -> whether ``max`` or ``min`` is better.
+        default_head: Registered name of the head that fits.
+        dense: Whether the target has spatial axes.
+    """
+
+    score: str
+    directions: dict[str, Literal["max", "min"]]
+    default_head: str
+    dense: bool
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        super().__init__()
+        self.classes = tuple(classes)
+
+    @property
+    def num_outputs(self) -> int:
+        """Channels of the logits."""
+        return len(self.classes)
+
+    @abstractmethod
+    def loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        """The task's loss over a batch, a scalar."""
+
+    @abstractmethod
+    def sample_losses(self, logits: Tensor, target: Tensor) -> Tensor:
+        """The loss of each sample, (B,); a sample without a valid row has 0."""
+
+    @abstractmethod
+    def masked_loss(self, logits: Tensor, target: Tensor, keep: Tensor) -> Tensor:
+        """The loss of the kept samples alone, keep (B,) bool; 0, with a gradient of 0, where none is kept."""
+
+    @abstractmethod
+    def rows(self, logits: Tensor, target: Tensor) -> Rows:
+        """Logits and labels by row; invalid rows are left out."""
+
+    @abstractmethod
+    def metrics(self) -> Metrics:
+        """Fresh counters."""
+
+    def chance(self) -> float:
+        """The value of `score` that a constant prediction reaches on balanced classes."""
+        return 1 / self.num_outputs
+
+    def target_size(self, target: Tensor) -> tuple[int, ...]:
+        """Spatial size of the target, () for global prediction."""
+        return tuple(target.shape[1:])
