@@ -30,13 +30,13 @@ _HOME = {
         "ShapeError",
     ),
     "robustmm.hookspecs": ("hookimpl",),
-    "robustmm.masks": ("CombinationSampler",),
+    "robustmm.masks": ("CombinationSampler", "where_present"),
     "robustmm.methods.method": ("Blueprint", "Evaluate", "FitContext", "Method"),
     "robustmm.metrics.metric": ("Metric",),
     "robustmm.models.encoder": ("Encoder", "pooled"),
     "robustmm.models.fusion": ("Fusion",),
     "robustmm.models.head": ("Head",),
-    "robustmm.models.missing": ("MissingPolicy", "where_present"),
+    "robustmm.models.missing": ("MissingPolicy",),
     "robustmm.methods.probes": ("UnimodalLogits", "evaluating"),
     "robustmm.models.trunk": ("Features", "Trunk"),
     "robustmm.registry": ("Component", "Options"),
@@ -78,19 +78,19 @@ if TYPE_CHECKING:
     from robustmm.errors import ShapeError as ShapeError
     from robustmm.hookspecs import hookimpl as hookimpl
     from robustmm.masks import CombinationSampler as CombinationSampler
+    from robustmm.masks import where_present as where_present
     from robustmm.methods.method import Blueprint as Blueprint
     from robustmm.methods.method import Evaluate as Evaluate
     from robustmm.methods.method import FitContext as FitContext
     from robustmm.methods.method import Method as Method
+    from robustmm.methods.probes import UnimodalLogits as UnimodalLogits
+    from robustmm.methods.probes import evaluating as evaluating
     from robustmm.metrics.metric import Metric as Metric
     from robustmm.models.encoder import Encoder as Encoder
     from robustmm.models.encoder import pooled as pooled
     from robustmm.models.fusion import Fusion as Fusion
     from robustmm.models.head import Head as Head
     from robustmm.models.missing import MissingPolicy as MissingPolicy
-    from robustmm.models.missing import where_present as where_present
-    from robustmm.methods.probes import UnimodalLogits as UnimodalLogits
-    from robustmm.methods.probes import evaluating as evaluating
     from robustmm.models.trunk import Features as Features
     from robustmm.models.trunk import Trunk as Trunk
     from robustmm.registry import Component as Component

@@ -134,6 +134,11 @@ def _systematic(fraction: Tensor, count: int, generator: torch.Generator) -> Ten
     return order[torch.searchsorted(edges, points, right=True).clamp_max(len(fraction) - 1)]
 
 
+def where_present(feature: Tensor, present: Tensor, otherwise: Tensor) -> Tensor:
+    """``feature`` in present rows, ``otherwise`` (broadcast) in absent ones, whose gradient is exactly 0."""
+    return feature.where(present.view(-1, *[1] * (feature.dim() - 1)), otherwise)
+
+
 class CombinationSampler:
     """Draws what each training sample shows. A sampler plugin sub-classes this.
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from robustmm.masks import where_present
+
 
 class MissingPolicy(nn.Module):
     """Identity on inputs, zero on features of absent rows: ``zero_feature``, the field's default.
@@ -24,8 +26,3 @@ class MissingPolicy(nn.Module):
     def on_feature(self, feature: Tensor, present: Tensor, *, modality: str, level: int) -> Tensor:
         """Replace absent rows of a feature: (B, D) or (B, D, ...), present (B,) bool."""
         return where_present(feature, present, feature.new_zeros(()))
-
-
-def where_present(feature: Tensor, present: Tensor, otherwise: Tensor) -> Tensor:
-    """``feature`` in present rows, ``otherwise`` (broadcast) in absent ones, whose gradient is exactly 0."""
-    return feature.where(present.view(-1, *[1] * (feature.dim() - 1)), otherwise)

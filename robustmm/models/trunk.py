@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
+from robustmm.masks import where_present
 from robustmm.models.encoder import Encoder, pooled
 from robustmm.models.fusion import Fusion
-from robustmm.models.missing import MissingPolicy, where_present
+from robustmm.models.missing import MissingPolicy
 from robustmm.models.scaler import Scaler
 from robustmm.types import FeatureEdit, Modality
 

@@ -1,0 +1,81 @@
+"""Samples, some of them incomplete, to a `Batch`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from robustmm.errors import DataError
+from robustmm.types import Batch, Modality, Sample
+
+
+class Collate:
+    """Stack samples; fill absent modalities with zeros and say in ``observed`` what was there.
+
+    Args:
+        modalities: Columns of the run, in order; other keys of a sample are ignored.
+    """
+
+    def __init__(self, modalities: Sequence[Modality]) -> None:
+        self.modalities = tuple(modalities)
+
+    def __call__(self, samples: Sequence[tuple[int, Sample]] | Batch) -> Batch:
+        """Collate (index, sample) pairs, or choose the columns of a batch that a data set made itself.
+
+        Raises:
+            DataError: a tensor has another shape than its modality, or a sample has no modality at all.
+        """
+        if isinstance(samples, Batch):
+            return self._choose(samples)
+        found = [[self._value(sample, modality) for _, sample in samples] for modality in self.modalities]
+        observed = torch.tensor([[value is not None for value in column] for column in found]).T  # (B, M)
+        self._refuse_empty(observed, [sample["id"] for _, sample in samples])
+        inputs = {
+            modality.name: _stack(column, modality) for modality, column in zip(self.modalities, found, strict=True)
+        }
+        target = _stack_targets([sample for _, sample in samples])
+        index = torch.tensor([index for index, _ in samples])
+        return Batch(inputs, observed.contiguous(), target, tuple(sample["id"] for _, sample in samples), index)
+
+    def _choose(self, batch: Batch) -> Batch:
+        columns = [batch.modalities.index(modality.name) for modality in self.modalities]
+        observed = batch.observed[:, columns]
+        self._refuse_empty(observed, batch.ids)
+        inputs = {modality.name: batch.inputs[modality.name] for modality in self.modalities}
+        return replace(batch, inputs=inputs, observed=observed)
+
+    def _refuse_empty(self, observed: Tensor, ids: Sequence[str]) -> None:
+        for id_, any_there in zip(ids, observed.any(dim=1).tolist(), strict=True):
+            if not any_there:
+                names = ", ".join(modality.name for modality in self.modalities)
+                raise DataError(f"sample '{id_}' has none of the modalities {names}; leave it out")
+
+    def _value(self, sample: Sample, modality: Modality) -> Tensor | None:
+        inputs: Mapping[str, Tensor | None] = sample["inputs"]
+        value = inputs.get(modality.name)
+        if value is not None and tuple(value.shape) != modality.shape:
+            raise DataError(
+                f"sample '{sample['id']}': {modality.name} has shape {tuple(value.shape)}, expected {modality.shape}"
+            )
+        return value
+
+
+def _stack(column: Sequence[Tensor | None], modality: Modality) -> Tensor:
+    if all(value is not None for value in column):
+        return torch.stack([value for value in column if value is not None]).float()
+    stacked = torch.zeros(len(column), *modality.shape)
+    for row, value in enumerate(column):
+        if value is not None:
+            stacked[row] = value
+    return stacked
+
+
+def _stack_targets(samples: Sequence[Sample]) -> Tensor:
+    shapes = {tuple(sample["target"].shape) for sample in samples}
+    if len(shapes) > 1:
+        listed = ", ".join(f"'{sample['id']}' {tuple(sample['target'].shape)}" for sample in samples[:4])
+        raise DataError(f"targets of one batch must have one shape, got {listed}; crop or resize the label maps")
+    return torch.stack([sample["target"] for sample in samples])

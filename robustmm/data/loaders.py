@@ -1,0 +1,118 @@
+"""Batches of a part: shuffled from (seed, epoch) for training, in order for evaluation, shared out over processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+
+from robustmm import distributed
+from robustmm.data.collate import Collate
+from robustmm.data.parts import Part
+from robustmm.seeding import generator_for
+from robustmm.types import Batch, Modality
+
+Key = tuple[int, int]
+
+
+class _Plan(Sampler[list[Key]]):
+    """The batches that the loader is to give next; the owner sets them before it iterates."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[Key]] = []
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+class PartLoader:
+    """Batches of one part.
+
+    Args:
+        part: Samples.
+        modalities: Columns of the run.
+        batch_size: Per process.
+        seed: Of the order of training batches.
+        workers: Loader processes; 0 loads in this one.
+        pin_memory: Page-locked batches, for a GPU.
+    """
+
+    def __init__(
+        self,
+        part: Part,
+        modalities: Sequence[Modality],
+        *,
+        batch_size: int,
+        seed: int = 0,
+        workers: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        self.part = part
+        self.batch_size = batch_size
+        self.seed = seed
+        self._plan = _Plan()
+        self._loader: DataLoader[Batch] = DataLoader(
+            part,  # type: ignore[arg-type]  # keys are (position, epoch) pairs, which torch's stubs do not foresee
+            batch_sampler=self._plan,
+            collate_fn=Collate(modalities),
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=pin_memory,
+            generator=torch.Generator().manual_seed(0),  # worker seeds; without it iterating draws from the global one
+        )
+
+    def steps_per_epoch(self, indices: Tensor | None = None) -> int:
+        """Batches in a training epoch, the same for every process."""
+        count = len(self.part) if indices is None else len(indices)
+        return len(_sizes(_per_process(count), self.batch_size))
+
+    def training(self, epoch: int, *, start: int = 0, indices: Tensor | None = None) -> Iterator[Batch]:
+        """An epoch in an order drawn from (seed, epoch).
+
+        Every process gets equally many samples; where the count does not divide, the first of the order come twice. A
+        last batch of a single sample joins the batch before it, because BatchNorm cannot train on one row.
+
+        Args:
+            epoch: Its number.
+            start: Batches to leave out, for resuming in mid-epoch.
+            indices: A balancer's choice of positions, with repetitions.
+        """
+        chosen = torch.arange(len(self.part)) if indices is None else indices
+        order = chosen[torch.randperm(len(chosen), generator=generator_for(self.seed, "order", epoch))]
+        share = _per_process(len(order))
+        places = torch.arange(distributed.rank(), share * distributed.world_size(), distributed.world_size())
+        own = order[places % len(order)]
+        return self._iterate(own, _sizes(share, self.batch_size)[start:], epoch, skip=start)
+
+    def ordered(self) -> Iterator[Batch]:
+        """Every sample of this process's share once, in order."""
+        own = torch.arange(len(self.part))[distributed.rank() :: distributed.world_size()]
+        return self._iterate(own, [self.batch_size] * -(-len(own) // self.batch_size), epoch=0, skip=0)
+
+    def _iterate(self, own: Tensor, sizes: Sequence[int], epoch: int, *, skip: int) -> Iterator[Batch]:
+        rest = own[skip * self.batch_size :]
+        batches = []
+        for size in sizes:
+            batches.append([(position, epoch) for position in rest[:size].tolist()])
+            rest = rest[size:]
+        self._plan.batches = batches
+        return iter(self._loader)
+
+
+def _per_process(count: int) -> int:
+    return -(-count // distributed.world_size())
+
+
+def _sizes(count: int, batch_size: int) -> list[int]:
+    sizes = [batch_size] * (count // batch_size)
+    left = count % batch_size
+    if left == 1 and sizes and batch_size > 1:
+        sizes[-1] += 1
+    elif left:
+        sizes.append(left)
+    return sizes
