@@ -1,0 +1,89 @@
+"""Losses between two logs: their means, and a stop as soon as one is not finite, without waiting for the GPU each step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from robustmm.errors import RunFailed
+from robustmm.masks import shown_combinations
+from robustmm.types import Clock, LossTerm
+
+
+@dataclass(frozen=True)
+class _Entry:
+    clock: Clock
+    names: tuple[str, ...]
+    values: Tensor
+    presence: Tensor
+
+
+class LossWatch:
+    """Collects loss terms on the device and looks at them in one transfer.
+
+    On a CPU every step is looked at; elsewhere looking waits for the device, so `read` is called when something is
+    logged and before anything is saved.
+
+    Args:
+        modalities: To name combinations.
+        every_step: Look at once after each step.
+    """
+
+    def __init__(self, modalities: Sequence[str], *, every_step: bool) -> None:
+        self.modalities = tuple(modalities)
+        self.every_step = every_step
+        self._pending: list[_Entry] = []
+        self._sums: dict[str, float] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, clock: Clock, terms: Mapping[str, LossTerm], presence: Tensor) -> None:
+        """Keep the terms of one step.
+
+        Raises:
+            RunFailed: a term is not finite (at once on a CPU).
+        """
+        values = torch.stack([term.value.detach().float() for term in terms.values()])
+        self._pending.append(_Entry(clock, tuple(terms), values, presence))
+        if self.every_step:
+            self._look()
+
+    def read(self) -> dict[str, float]:
+        """Mean of each term since the last read, as ``loss/<term>``, and their sum as ``loss/total``.
+
+        Raises:
+            RunFailed: a term is not finite; the message names the first step, the terms and the combinations.
+        """
+        self._look()
+        means = {f"loss/{name}": self._sums[name] / self._counts[name] for name in self._sums}
+        if means:
+            means["loss/total"] = sum(means.values())
+        self._sums, self._counts = {}, {}
+        return means
+
+    def _look(self) -> None:
+        if not self._pending:
+            return
+        values = torch.cat([entry.values for entry in self._pending]).tolist()
+        start = 0
+        for entry in self._pending:
+            own = dict(zip(entry.names, values[start : start + len(entry.names)], strict=True))
+            start += len(entry.names)
+            self._refuse(entry, own)
+            for name, value in own.items():
+                self._sums[name] = self._sums.get(name, 0.0) + value
+                self._counts[name] = self._counts.get(name, 0) + 1
+        self._pending = []
+
+    def _refuse(self, entry: _Entry, values: Mapping[str, float]) -> None:
+        bad = [f"{name} = {value}" for name, value in values.items() if not math.isfinite(value)]
+        if bad:
+            combinations = ", ".join(shown_combinations(entry.presence, self.modalities))
+            raise RunFailed(
+                f"non-finite loss at step {entry.clock.step} (epoch {entry.clock.epoch}): {', '.join(bad)}; "
+                f"combinations in the batch: {combinations}. No later checkpoint was written; "
+                f"try a lower optimizer.lr, train.clip_norm, or train.precision 32"
+            )
