@@ -1,8 +1,5 @@
 """The reader of the TMC split: on a file of the same layout written here, and on the real one where it is there."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -13,10 +10,6 @@ from scipy.io import savemat
 from robustmm import DataError
 
 VIEWS = {"pixel": 240, "fourier": 76, "profile": 216, "zernike": 47, "karhunen": 64, "morphological": 6}
-needs_data = pytest.mark.skipif(
-    not (Path(os.environ.get("ROBUSTMM_DATA", "/nonexistent")) / "handwritten_6views").is_dir(),
-    reason="ROBUSTMM_DATA names no folder that holds handwritten_6views",
-)
 
 
 def write_mat(folder, **changes):
@@ -70,10 +63,9 @@ def test_tmc__refuses_a_file_of_another_format(tmp_path):
         plugin.build_handwritten_6views_tmc(root=str(tmp_path))
 
 
-@needs_data
-@pytest.mark.data
-def test_tmc__rows_are_those_of_the_shipped_table_in_every_view():
-    splits = plugin.build_handwritten_6views_tmc(**plugin.TmcOptions().model_dump())
+@pytest.mark.data("handwritten_6views")
+def test_tmc__rows_are_those_of_the_shipped_table_in_every_view(external_data):
+    splits = plugin.build_handwritten_6views_tmc(root=str(external_data))
     assert torch.bincount(splits.train.target).tolist() == [160] * 10
     views, labels = shipped.read_views()
     row_of = {tuple(row): number for number, row in enumerate(views["profile"].int().tolist())}
