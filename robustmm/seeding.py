@@ -21,12 +21,17 @@ def generator_for(*parts: int | str, device: torch.device | str = "cpu") -> torc
 
 
 def seed_everything(*parts: int | str) -> None:
-    """Seed Python's, NumPy's and torch's global generators from ``parts``.
-
-    The training loop calls this before every step with (seed, step, rank). Dropout and sampling inside a model then
-    depend on the step alone, and resuming needs no saved generator state.
-    """
+    """Seed Python's, NumPy's and torch's global generators from ``parts``, before anything is built."""
     seed = derive_seed(*parts)
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 - third-party augmentations read the global generator
     torch.manual_seed(seed)
+
+
+def seed_torch(*parts: int | str) -> None:
+    """Seed torch's global generators from ``parts``.
+
+    The training loop calls this before every step with (seed, step, rank). Dropout and sampling inside a model then
+    depend on the step alone, and resuming needs no saved generator state.
+    """
+    torch.manual_seed(derive_seed(*parts))

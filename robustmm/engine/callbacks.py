@@ -18,6 +18,7 @@ class RunInfo:
         epochs: Planned epochs.
         steps_per_epoch: Optimiser steps in an epoch.
         start_epoch: First epoch to run; above 0 in a resumed run.
+        start_step: Optimiser steps done before; above 0 in a resumed run.
         facts: What the console shows at the top: data, model, method, device.
     """
 
@@ -26,6 +27,7 @@ class RunInfo:
     epochs: int
     steps_per_epoch: int
     start_epoch: int
+    start_step: int
     facts: Mapping[str, str]
 
 

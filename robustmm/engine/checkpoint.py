@@ -57,9 +57,7 @@ def unpack(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
     if isinstance(tree, dict):
         if set(tree) == {_TENSOR}:
             return tensors[tree[_TENSOR]]
-        return {
-            int(key[4:]) if key.startswith("int:") else key: unpack(value, tensors) for key, value in tree.items()
-        }
+        return {int(key[4:]) if key.startswith("int:") else key: unpack(value, tensors) for key, value in tree.items()}
     if isinstance(tree, list):
         return [unpack(value, tensors) for value in tree]
     return tree
@@ -95,7 +93,7 @@ def load(path: Path, *, device: torch.device | str = "cpu") -> dict[str, Any]:
         with safe_open(path, framework="pt", device=str(device)) as file:
             metadata = file.metadata() or {}
             if _HEADER not in metadata:
-                raise CheckpointError(f"{path} is a safetensors file but not a checkpoint of robustmm (no state header)")
+                raise CheckpointError(f"{path} is not a checkpoint of robustmm: it has no state header")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{path} is damaged or not a safetensors file: {error}") from error

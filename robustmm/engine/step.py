@@ -90,5 +90,3 @@ def train_step(run: StepContext, batch: Batch, presence: Tensor) -> Mapping[str,
         run.clip_gradients()
         run.optimizer.step()
     return terms
-
-

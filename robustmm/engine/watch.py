@@ -1,4 +1,4 @@
-"""Losses between two logs: their means, and a stop as soon as one is not finite, without waiting for the GPU each step."""
+"""Losses between two logs: their means, and a stop when one is not finite, without waiting for the GPU each step."""
 
 from __future__ import annotations
 

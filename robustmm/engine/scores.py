@@ -1,0 +1,87 @@
+"""From counts to scores: per combination, mean, worst, complete and drop, with degenerate predictions held down."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from robustmm.engine.evaluate import Evaluation, Tally
+from robustmm.masks import combination_name
+from robustmm.tasks.task import Task
+
+#: What a degenerate combination counts at least, in summaries, for a metric of which less is better (error rates).
+DEGENERATE_ERROR = 0.5
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Scores of one evaluation.
+
+    Args:
+        rows: One per combination: name, metrics, counts, flags.
+        unimodal: One per modality, where asked for.
+        aggregates: ``mean``, ``worst``, ``complete`` and ``drop`` (complete minus mean) by metric.
+        flat: Everything as ``<combination or aggregate>/<metric>``, for selection and logs.
+    """
+
+    rows: list[dict[str, Any]]
+    unimodal: list[dict[str, Any]]
+    aggregates: dict[str, dict[str, float | None]]
+    flat: dict[str, float | None]
+
+
+def summarise(evaluation: Evaluation, task: Task, directions: Mapping[str, str]) -> Summary:
+    """Divide the counts.
+
+    A degenerate combination (one class for everything, or non-finite logits) keeps its measured values in its row,
+    with a flag. In mean and worst it counts with no more than a constant prediction deserves: ``task.chance()`` where
+    more is better, at least 0.5 where less is.
+
+    Args:
+        evaluation: Counts.
+        task: Of the run.
+        directions: Metric -> ``max`` or ``min``, of the task and of metric plugins.
+    """
+    rows = [_row(combination_name(combo), tally) for combo, tally in evaluation.combinations.items()]
+    unimodal = [_row(name, tally) for name, tally in evaluation.unimodal.items()]
+    largest = max(range(len(rows)), key=lambda place: rows[place]["combination"].count("+"))
+    aggregates: dict[str, dict[str, float | None]] = {"mean": {}, "worst": {}, "complete": {}, "drop": {}}
+    for metric in rows[0]["metrics"]:
+        counted = [_counted(row, metric, directions[metric], task.chance()) for row in rows]
+        known = [value for value in counted if value is not None]
+        worst = min if directions[metric] == "max" else max
+        mean = sum(known) / len(known) if known else None
+        complete = counted[largest]
+        aggregates["mean"][metric] = mean
+        aggregates["worst"][metric] = worst(known) if known else None
+        aggregates["complete"][metric] = complete
+        aggregates["drop"][metric] = None if mean is None or complete is None else complete - mean
+    flat = {f"{name}/{metric}": value for name, values in aggregates.items() for metric, value in values.items()}
+    for row in rows:
+        flat |= {
+            f"{row['combination']}/{metric}": _counted(row, metric, directions[metric], task.chance())
+            for metric in row["metrics"]
+        }
+    return Summary(rows, unimodal, aggregates, flat)
+
+
+def _row(name: str, tally: Tally) -> dict[str, Any]:
+    return {
+        "combination": name,
+        "metrics": tally.compute(),
+        "samples": tally.metrics.count,
+        "excluded": tally.excluded,
+        "incomplete": tally.incomplete,
+        "degenerate": tally.metrics.degenerate,
+    }
+
+
+def _counted(row: Mapping[str, Any], metric: str, direction: str, chance: float) -> float | None:
+    value: float | None = row["metrics"][metric]
+    if value is None or not math.isfinite(value):
+        return None
+    if not row["degenerate"]:
+        return value
+    return min(value, chance) if direction == "max" else max(value, DEGENERATE_ERROR)

@@ -1,0 +1,282 @@
+"""The training loop: epochs of steps, validation, selection, checkpoints."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor
+from torch.optim import Optimizer
+
+from robustmm import distributed
+from robustmm.balancing.balancer import Balancer
+from robustmm.balancing.view import EpochView
+from robustmm.data.loaders import PartLoader
+from robustmm.engine import checkpoint
+from robustmm.engine.callbacks import Callback
+from robustmm.engine.evaluate import evaluate_combinations
+from robustmm.engine.interrupt import Interrupt
+from robustmm.engine.optim import apply_schedule
+from robustmm.engine.recipe import Recipe
+from robustmm.engine.scores import Summary, summarise
+from robustmm.engine.selection import Selection
+from robustmm.engine.step import StepContext, train_step
+from robustmm.engine.watch import LossWatch
+from robustmm.errors import RunFailed
+from robustmm.masks import CombinationSampler
+from robustmm.methods.method import Method
+from robustmm.metrics.metric import Metric
+from robustmm.seeding import generator_for, seed_torch
+from robustmm.tasks.task import Metrics
+from robustmm.types import Batch, Clock, Combination
+
+
+@dataclass
+class Trainer:
+    """Trains one method.
+
+    Args:
+        method: On the device already.
+        balancer: How the optimiser sees the losses.
+        sampler: Which combination each sample shows.
+        train: Training batches.
+        validation: For selection and mining; never the test part.
+        recipe: The numbers.
+        fabric: Launched.
+        folder: Where ``last.safetensors`` and ``best.safetensors`` go.
+        callbacks: Told on the first process alone.
+        extra: Makes fresh plugin metrics.
+        combinations: What validation looks at; None means all.
+        interrupt: Asks for a stop after the current step.
+    """
+
+    method: Method
+    balancer: Balancer
+    sampler: CombinationSampler
+    train: PartLoader
+    validation: PartLoader
+    recipe: Recipe
+    fabric: Fabric
+    folder: Path
+    callbacks: Sequence[Callback] = ()
+    extra: Callable[[], Mapping[str, Metric]] = dict
+    combinations: list[Combination] | None = None
+    interrupt: Interrupt = field(default_factory=Interrupt)
+
+    def __post_init__(self) -> None:
+        recipe = self.recipe
+        self.selection = Selection(recipe.select_metric, recipe.select_mode, recipe.patience, recipe.min_delta)
+        optimizer = recipe.make_optimizer([p for p in self.method.parameters() if p.requires_grad])
+        steps = self.train.steps_per_epoch()
+        self.schedule = recipe.make_schedule(recipe.epochs, steps)
+        self.context = StepContext(
+            fabric=self.fabric,
+            method=self.method,
+            balancer=self.balancer,
+            optimizer=cast(Optimizer, self.fabric.setup_optimizers(optimizer)),
+            groups=self.method.trunk.parameter_groups(),
+            clip_norm=recipe.clip_norm,
+            seed=recipe.seed,
+            clock=Clock(epoch=0, step=0, epochs=recipe.epochs, steps_per_epoch=steps),
+        )
+        self.watch = LossWatch(self.method.modalities, every_step=self.fabric.device.type == "cpu")
+        self.finished = False
+        self._batches_done = 0  # of the current epoch
+        self._indices: Tensor | None = None  # the balancer's choice for the current epoch
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint to resume from."""
+        return self.folder / "last.safetensors"
+
+    @property
+    def best(self) -> Path:
+        """The weights that selection picked."""
+        return self.folder / "best.safetensors"
+
+    def fit(self) -> None:
+        """Train to the end, to early stop, or to an interrupt.
+
+        Raises:
+            RunFailed: a loss is not finite.
+            KeyboardInterrupt: asked to stop; a checkpoint was written.
+        """
+        distributed.broadcast_module(self.method)
+        self.method.train()
+        while not self.finished and self.context.clock.epoch < self.recipe.epochs:
+            self._run_epoch()
+
+    def _run_epoch(self) -> None:
+        clock = self.context.clock
+        if self._batches_done == 0:  # an epoch resumed in the middle keeps the choice it began with
+            plan = self.balancer.on_epoch_start(self._epoch_view())
+            self._indices = None if plan is None else plan.indices
+        started, seen = time.perf_counter(), 0
+        for batch in self.train.training(clock.epoch, start=self._batches_done, indices=self._indices):
+            self._step(batch)
+            seen += len(batch)
+            if self.context.clock.step % self.recipe.log_every == 0:
+                self._log(seen / (time.perf_counter() - started))
+                started, seen = time.perf_counter(), 0
+            if self._must_stop():
+                self.watch.read()
+                self.save()
+                raise KeyboardInterrupt
+        self.watch.read()
+        self._finish_epoch()
+
+    def _step(self, batch: Batch) -> None:
+        clock, seed = self.context.clock, self.recipe.seed
+        rank = distributed.rank()
+        seed_torch(seed, clock.step, rank)
+        presence = self.sampler(batch.observed, generator_for(seed, "masks", clock.step, rank))
+        apply_schedule(self.context.optimizer, self.schedule, clock.step)
+        terms = train_step(self.context, batch.to(self.fabric.device), presence)
+        self.watch.add(clock, terms, presence)
+        self.context.clock = replace(clock, step=clock.step + 1)
+        self._batches_done += 1
+        self._tell("on_step", self.context.clock.step, clock.epoch)
+
+    def _must_stop(self) -> bool:
+        """Whether any process was asked to stop; several processes compare notes only when they log."""
+        if not distributed.is_parallel():
+            return self.interrupt.requested
+        if self.context.clock.step % self.recipe.log_every:
+            return False
+        flag = torch.tensor(float(self.interrupt.requested), device=self.fabric.device)
+        return bool(distributed.all_reduce_sum(flag) > 0)
+
+    def _log(self, samples_per_second: float) -> None:
+        record = self.watch.read()
+        record["lr"] = float(self.context.optimizer.param_groups[0]["lr"])
+        record["samples_per_second"] = samples_per_second * distributed.world_size()
+        self._tell("on_log", self.context.clock.step, record)
+
+    def _finish_epoch(self) -> None:
+        clock = self.context.clock
+        last_epoch = clock.epoch + 1 == self.recipe.epochs
+        distributed.average_buffers(self.method)
+        self.method.on_epoch_end(self.evaluate, clock)
+        if (clock.epoch + 1) % self.recipe.select_every == 0 or last_epoch:
+            summary = self.validate()
+            improved = self.selection.update(summary.flat, clock.epoch)
+            if improved:
+                self._save_best()
+            self.finished = self.selection.exhausted
+            record = _epoch_record(summary, improved) | {"score": self.method.task.score}
+            self._tell("on_epoch_end", clock.epoch, clock.step, record)
+            if self.finished:
+                self._tell("on_message", f"stopped early: no progress in {self.recipe.select_metric}")
+        self.context.clock = replace(clock, epoch=clock.epoch + 1)
+        self._batches_done = 0
+        self.finished = self.finished or last_epoch
+        if self.finished or (clock.epoch + 1) % self.recipe.checkpoint_every == 0:
+            self.save()
+
+    def validate(self) -> Summary:
+        """Scores on the validation part."""
+        evaluation = evaluate_combinations(
+            self.method,
+            self.validation.ordered(),
+            self.fabric.device,
+            combinations=self.combinations,
+            extra=self.extra,
+            autocast=self.fabric.autocast,
+        )
+        directions = dict(self.method.task.directions)
+        directions |= {name: metric.direction for name, metric in self.extra().items()}
+        return summarise(evaluation, self.method.task, directions)
+
+    def evaluate(self, combinations: list[Combination]) -> Mapping[Combination, Metrics]:
+        """Counts on the validation part, for methods and balancers that look at it."""
+        evaluation = evaluate_combinations(
+            self.method,
+            self.validation.ordered(),
+            self.fabric.device,
+            combinations=combinations,
+            autocast=self.fabric.autocast,
+        )
+        return {combo: tally.metrics for combo, tally in evaluation.combinations.items()}
+
+    def _epoch_view(self) -> EpochView:
+        return EpochView(
+            method=self.method,
+            clock=self.context.clock,
+            groups=self.context.groups,
+            batches=lambda: (batch.to(self.fabric.device) for batch in self.train.ordered()),
+            evaluate=self.evaluate,
+            all_reduce=distributed.all_reduce_sum,
+            seed=self.recipe.seed,
+        )
+
+    def _tell(self, event: str, *arguments: Any) -> None:
+        if distributed.rank() == 0:
+            for callback in self.callbacks:
+                getattr(callback, event)(*arguments)
+
+    def _save_best(self) -> None:
+        if distributed.rank() == 0:
+            state = {"epoch": self.context.clock.epoch, "score": self.selection.best, "metric": self.selection.metric}
+            checkpoint.save(self.best, state | self._method_state())
+
+    def _method_state(self) -> dict[str, Any]:
+        return {"weights": self.method.state_dict(), "method_state": self.method.method_state()}
+
+    def save(self) -> None:
+        """Write everything that resuming needs."""
+        if distributed.rank() != 0:
+            return
+        clock = self.context.clock
+        state = {
+            "epoch": clock.epoch,
+            "step": clock.step,
+            "batches_done": self._batches_done,
+            "indices": self._indices,
+            "finished": self.finished,
+            "optimizer": self.context.optimizer.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),
+            "balancer": self.balancer.state_dict(),
+            "selection": self.selection.state(),
+        }
+        checkpoint.save(self.last, state | self._method_state())
+
+    def load(self) -> None:
+        """Continue from the last checkpoint: equal to never having stopped.
+
+        Raises:
+            CheckpointError: there is none, or it belongs to another configuration.
+        """
+        state = checkpoint.load(self.last)
+        checkpoint.load_weights(self.method, state["weights"], place=str(self.last))
+        self.method.load_method_state(state["method_state"])
+        self.context.optimizer.load_state_dict(state["optimizer"])
+        self.fabric.strategy.precision.load_state_dict(state["precision"])
+        self.balancer.load_state_dict(state["balancer"])
+        self.selection.load_state(state["selection"])
+        self.context.clock = replace(self.context.clock, epoch=state["epoch"], step=state["step"])
+        self._batches_done, self._indices = state["batches_done"], state["indices"]
+        self.finished = state["finished"]
+
+    def load_best(self) -> None:
+        """Give the method the weights that selection picked.
+
+        Raises:
+            RunFailed: no validation gave a finite score.
+        """
+        if self.selection.best is None:
+            raise RunFailed(f"no epoch gave a finite {self.recipe.select_metric} on validation; nothing to keep")
+        state = checkpoint.load(self.best)
+        checkpoint.load_weights(self.method, state["weights"], place=str(self.best))
+        self.method.load_method_state(state["method_state"])
+
+
+def _epoch_record(summary: Summary, improved: bool) -> dict[str, Any]:
+    record: dict[str, Any] = {f"validation/{name}": value for name, value in summary.flat.items()}
+    record["degenerate"] = [row["combination"] for row in summary.rows if row["degenerate"]]
+    record["improved"] = improved
+    return record
