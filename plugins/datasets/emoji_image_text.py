@@ -87,7 +87,7 @@ def build_emoji_image_text(text: Literal["name", "name_keywords"], vocabulary_si
         "vocabulary": vectors.shape[1],
         **{name: len(part) for name, part in parts.items()},
         "licence": "Twemoji graphics CC BY 4.0; emoji-datasource and emojibase MIT; Unicode CLDR",
-        "citation": "Twemoji, Twitter, Inc and other contributors; emoji-datasource-twitter 16.0.0; emojibase-data 17.0.0",
+        "citation": "Twemoji by Twitter, Inc and others; emoji-datasource-twitter 16.0.0; emojibase-data 17.0.0",
     }
     return DataSplits(
         (
