@@ -1,0 +1,1 @@
+"""The commands of the `robustmm` program, one file each; `robustmm.cli` names them."""
