@@ -41,6 +41,7 @@ _HOME = {
     "robustmm.models.trunk": ("Features", "Trunk"),
     "robustmm.registry": ("Component", "Options"),
     "robustmm.seeding": ("derive_seed", "generator_for"),
+    "robustmm.tasks.classification": ("ClassificationTask",),
     "robustmm.tasks.task": ("Metrics", "Rows", "Task"),
     "robustmm.types": (
         "Batch",
@@ -97,6 +98,7 @@ if TYPE_CHECKING:
     from robustmm.registry import Options as Options
     from robustmm.seeding import derive_seed as derive_seed
     from robustmm.seeding import generator_for as generator_for
+    from robustmm.tasks.classification import ClassificationTask as ClassificationTask
     from robustmm.tasks.task import Metrics as Metrics
     from robustmm.tasks.task import Rows as Rows
     from robustmm.tasks.task import Task as Task
