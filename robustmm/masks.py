@@ -15,6 +15,9 @@ from torch import Tensor
 from robustmm.errors import RobustmmError, did_you_mean
 from robustmm.types import Combination
 
+#: A share this close below a whole number is that number.
+ROUNDING = 1e-9
+
 
 def all_combinations(modalities: Sequence[str]) -> list[Combination]:
     """The 2**M - 1 non-empty combinations, small ones first, each in column order."""
@@ -109,6 +112,15 @@ def draw_from(table: Tensor, weights: Tensor, observed: Tensor, generator: torch
     return keep_one(observed & table[rows], observed, generator)
 
 
+def draw_for_batch(table: Tensor, weights: Tensor, observed: Tensor, generator: torch.Generator) -> Tensor:
+    """The whole batch draws one row of ``table`` (K, M) bool with probability proportional to ``weights`` (K,).
+
+    What a sample does not have is taken out of its row; a sample left with nothing gets one modality back.
+    """
+    row = torch.multinomial(weights, 1, generator=generator)
+    return keep_one(observed & table[row], observed, generator)
+
+
 def draw_stratified(table: Tensor, weights: Tensor, observed: Tensor, generator: torch.Generator) -> Tensor:
     """Fill the batch with exact shares of the rows of ``table`` (K, M), in random order.
 
@@ -116,11 +128,11 @@ def draw_stratified(table: Tensor, weights: Tensor, observed: Tensor, generator:
     probability proportional to the fractions left over, so that the expected share is exact.
     """
     size = len(observed)
-    share = weights.double() / weights.sum() * size  # (K,) expected count
-    count = share.floor().long()
+    share = weights.double() * size / weights.double().sum()  # (K,) expected count
+    count = (share + ROUNDING).floor().long()
     left = size - int(count.sum())
     if left:
-        count[_systematic(share - share.floor(), left, generator)] += 1
+        count[_systematic((share - count).clamp_min(0), left, generator)] += 1
     rows = torch.repeat_interleave(torch.arange(len(table)), count)
     rows = rows[torch.randperm(size, generator=generator)]
     return keep_one(observed & table[rows], observed, generator)
@@ -135,7 +147,11 @@ def _systematic(fraction: Tensor, count: int, generator: torch.Generator) -> Ten
 
 
 def where_present(feature: Tensor, present: Tensor, otherwise: Tensor) -> Tensor:
-    """``feature`` in present rows, ``otherwise`` (broadcast) in absent ones, whose gradient is exactly 0."""
+    """``feature`` in present rows, ``otherwise`` (broadcast) in absent ones, whose gradient is exactly 0.
+
+    Nothing of an absent row reaches the result, NaN included. Backwards a zero gradient arrives there, and layers that
+    ran on a NaN turn it into NaN (0 * NaN): rows that are encoded must be finite, as collated zeros are.
+    """
     return feature.where(present.view(-1, *[1] * (feature.dim() - 1)), otherwise)
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from torch import Tensor, nn
 
-from robustmm import ShapeError
+from robustmm import RobustmmError, ShapeError
+from robustmm.errors import did_you_mean
 
 #: Option text of every fusion that projects.
 DIM_HELP = "width of the fused feature"
@@ -24,6 +25,19 @@ def by_level(fusion: str, channels: Channels) -> list[dict[str, int]]:
     if len(set(counts.values())) != 1:
         raise ShapeError(f"fusion '{fusion}': every modality must have the same number of levels, got {counts}")
     return [{name: levels[level] for name, levels in channels.items()} for level in range(next(iter(counts.values())))]
+
+
+def check_modality(fusion: str, option: str, name: str, channels: Channels) -> None:
+    """Refuse an option that names a modality which is not there.
+
+    Raises:
+        RobustmmError: with the closest name and all modalities.
+    """
+    if name not in channels:
+        hint = did_you_mean(name, channels)
+        raise RobustmmError(
+            f"fusion '{fusion}': {option}: no modality '{name}'{hint} (modalities: {', '.join(channels)})"
+        )
 
 
 class ChannelLinear(nn.Linear):

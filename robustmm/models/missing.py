@@ -15,9 +15,12 @@ class MissingPolicy(nn.Module):
     Attributes:
         encodes_absent: True where absent rows must run through their encoder, because `on_input` decides what it sees.
             False lets the trunk skip those rows. With True, `on_input` must give absent rows one and the same input.
+        stands_in: True where what the policy gives takes an absent modality's place for good, so that a fusion treats
+            the modality as present. False lets a fusion leave it out: a sum drops its term, attention masks it.
     """
 
     encodes_absent: bool = False
+    stands_in: bool = False
 
     def on_input(self, x: Tensor, present: Tensor, *, modality: str) -> Tensor:
         """Replace absent rows of an input: x (B, ...), present (B,) bool."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from robustmm.errors import ShapeError
 from robustmm.types import Modality
 
 #: Features that hardly vary are not blown up: deviations below this share of the mean's size count as constant.
@@ -14,7 +15,10 @@ CONSTANT_SHARE = 1e-6
 class Scaler(nn.Module):
     """``(x - mean) / std`` per feature of a vector, or per channel otherwise.
 
-    The statistics are buffers: they travel with the weights and are set by `fit` or by the data set's constants.
+    The statistics are buffers: they travel with the weights and are set by `set` or by the data set's constants.
+
+    Raises:
+        ShapeError: constants of another number than features or channels, or deviations of 0 or below.
     """
 
     mean: Tensor
@@ -24,6 +28,8 @@ class Scaler(nn.Module):
         super().__init__()
         self.mode = modality.scaling.mode
         size = modality.shape[0]
+        if self.mode == "constants":
+            _check_constants(modality)
         mean = torch.tensor(modality.scaling.mean) if self.mode == "constants" else torch.zeros(size)
         std = torch.tensor(modality.scaling.std) if self.mode == "constants" else torch.ones(size)
         shape = (size, *[1] * (len(modality.shape) - 1))
@@ -45,6 +51,17 @@ class Scaler(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, D, ...) raw -> scaled."""
         return x if self.mode == "none" else (x - self.mean) / self.std
+
+
+def _check_constants(modality: Modality) -> None:
+    mean, std = modality.scaling.mean, modality.scaling.std
+    if not len(mean) == len(std) == modality.shape[0]:
+        raise ShapeError(
+            f"modality '{modality.name}': scaling needs {modality.shape[0]} means and {modality.shape[0]} deviations "
+            f"(one per feature or channel), got {len(mean)} and {len(std)}"
+        )
+    if min(std) <= 0:
+        raise ShapeError(f"modality '{modality.name}': scaling deviations must be above 0, got {std}")
 
 
 class Moments:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from robustmm.masks import where_present
@@ -129,7 +130,11 @@ class LateTrunk(Trunk):
         shown: Mapping[str, Tensor] = self.shown(features, presence)
         if edit is not None:
             shown = edit(0, shown, presence)
-        return [self.fusion(0, shown, presence)]
+        return [self.fusion(0, shown, self._counted(presence))]
+
+    def _counted(self, presence: Tensor) -> Tensor:
+        """The modalities that a fusion counts as present."""
+        return torch.ones_like(presence) if self.policy.stands_in else presence
 
     def shown(self, features: Features, presence: Tensor) -> dict[str, Tensor]:
         """What enters the fusion: features after the missing policy, {modality: (B, D)}."""
@@ -165,5 +170,5 @@ class LateTrunk(Trunk):
 
     def summands(self, features: Features, presence: Tensor) -> dict[str, list[Tensor]] | None:
         """See `Trunk.summands`."""
-        parts = self.fusion.summands(0, self.shown(features, presence), presence)
+        parts = self.fusion.summands(0, self.shown(features, presence), self._counted(presence))
         return None if parts is None else {name: [part] for name, part in parts.items()}
