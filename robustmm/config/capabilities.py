@@ -1,0 +1,79 @@
+"""Whether chosen components can work together, from what they declare; needs no data and builds nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from robustmm.registry import Component
+
+#: A component with its kind; a component alone does not know its kind.
+Chosen = tuple[str, Component]
+
+
+class Misfit(NamedTuple):
+    """A component that cannot work in this company.
+
+    Args:
+        kind: Its kind.
+        name: Its name.
+        text: What is wrong and how to mend it.
+    """
+
+    kind: str
+    name: str
+    text: str
+
+
+def check_capabilities(chosen: Sequence[Chosen], undecided: Iterable[Chosen] = ()) -> list[str]:
+    """What keeps the chosen components from working together, one line each; see `find_misfits`."""
+    return [misfit.text for misfit in find_misfits(chosen, undecided)]
+
+
+def find_misfits(chosen: Sequence[Chosen], undecided: Iterable[Chosen] = ()) -> list[Misfit]:
+    """Compare what each component requires and refuses with what the others provide.
+
+    A component provides what it declares and ``kind:name``, such as ``sampler:uniform``.
+
+    Args:
+        chosen: Every component of the run with its kind.
+        undecided: Components that may still be chosen, as the task where the data set names it; a requirement that
+            one of them provides is left for the check after that choice.
+    """
+    providers: dict[str, Chosen] = {}
+    for kind, component in chosen:
+        for capability in provided(kind, component):
+            providers.setdefault(capability, (kind, component))
+    possible = {capability for kind, component in undecided for capability in provided(kind, component)}
+    misfits = []
+    for kind, component in dict.fromkeys(chosen):
+        for capability in sorted(component.requires - providers.keys() - possible):
+            misfits.append(Misfit(kind, component.name, _lacking(kind, component, capability, chosen)))
+        for capability in sorted(component.conflicts & providers.keys()):
+            misfits.append(Misfit(kind, component.name, _clashing(kind, component, capability, providers[capability])))
+    return misfits
+
+
+def provided(kind: str, component: Component) -> frozenset[str]:
+    """The capabilities that a component brings."""
+    return component.provides | {f"{kind}:{component.name}"}
+
+
+def _lacking(kind: str, component: Component, capability: str, chosen: Sequence[Chosen]) -> str:
+    needs = f"{_named(kind, component)} needs"
+    wanted_kind, _, wanted_name = capability.partition(":")
+    if not wanted_name:
+        return f"{needs} '{capability}', which no chosen component provides; choose one that does"
+    others = [_named(of, one) for of, one in chosen if of == wanted_kind]
+    instead = f", not {' and '.join(others)}" if others else ""
+    return f"{needs} {wanted_kind} '{wanted_name}'{instead}; choose {wanted_kind} '{wanted_name}' or another {kind}"
+
+
+def _clashing(kind: str, component: Component, capability: str, other: Chosen) -> str:
+    of, one = other
+    because = "" if capability == f"{of}:{one.name}" else f", which provides '{capability}'"
+    return f"{_named(kind, component)} does not work with {_named(of, one)}{because}; choose another {kind} or {of}"
+
+
+def _named(kind: str, component: Component) -> str:
+    return f"{kind.replace('_', ' ')} '{component.name}'"
