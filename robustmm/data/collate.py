@@ -41,11 +41,21 @@ class Collate:
         return Batch(inputs, observed.contiguous(), target, tuple(sample["id"] for _, sample in samples), index)
 
     def _choose(self, batch: Batch) -> Batch:
-        columns = [batch.modalities.index(modality.name) for modality in self.modalities]
-        observed = batch.observed[:, columns]
+        inputs = {modality.name: self._column(batch, modality) for modality in self.modalities}
+        nowhere = torch.zeros(len(batch), dtype=torch.bool)
+        known = dict(zip(batch.modalities, batch.observed.unbind(dim=1), strict=True))
+        observed = torch.stack([known.get(name, nowhere) for name in inputs], dim=1)  # (B, M)
         self._refuse_empty(observed, batch.ids)
-        inputs = {modality.name: batch.inputs[modality.name] for modality in self.modalities}
         return replace(batch, inputs=inputs, observed=observed)
+
+    def _column(self, batch: Batch, modality: Modality) -> Tensor:
+        """A modality of a ready batch, (B, ...); zeros where the data set has no such key, as for single samples."""
+        value = batch.inputs.get(modality.name)
+        if value is None:
+            return torch.zeros(len(batch), *modality.shape)
+        if value.shape[1:] != modality.shape:
+            raise DataError(_other_shape(batch.ids[0], value[0], modality))
+        return value
 
     def _refuse_empty(self, observed: Tensor, ids: Sequence[str]) -> None:
         for id_, any_there in zip(ids, observed.any(dim=1).tolist(), strict=True):
@@ -57,10 +67,12 @@ class Collate:
         inputs: Mapping[str, Tensor | None] = sample["inputs"]
         value = inputs.get(modality.name)
         if value is not None and tuple(value.shape) != modality.shape:
-            raise DataError(
-                f"sample '{sample['id']}': {modality.name} has shape {tuple(value.shape)}, expected {modality.shape}"
-            )
+            raise DataError(_other_shape(sample["id"], value, modality))
         return value
+
+
+def _other_shape(id_: str, value: Tensor, modality: Modality) -> str:
+    return f"sample '{id_}': {modality.name} has shape {tuple(value.shape)}, expected {modality.shape}"
 
 
 def _stack(column: Sequence[Tensor | None], modality: Modality) -> Tensor:
