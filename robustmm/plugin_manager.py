@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import metadata
 from typing import Literal
@@ -57,6 +57,7 @@ class PluginRecord:
         message: Why it is not loaded.
         components: What it registered, as ``kind:name``.
         origin: How messages refer to it.
+        error: What it raised.
     """
 
     name: str
@@ -67,15 +68,18 @@ class PluginRecord:
     message: str = ""
     components: tuple[str, ...] = ()
     origin: str = ""
+    error: BaseException | None = field(default=None, repr=False, compare=False)
 
     @property
-    def warning(self) -> str:
-        """The line that tells the user of a plugin that is not there."""
-        what = "failed to load" if self.status == "failed" else "is incompatible"
-        return (
-            f"plugin '{self.name}' ({self.origin}) {what}: {self.message}. "
-            "Its components are unavailable; the rest is loaded."
-        )
+    def bad(self) -> bool:
+        """Whether something is wrong with the plugin; a blocked one is as the user asked."""
+        return self.status in ("failed", "incompatible")
+
+    @property
+    def verdict(self) -> str:
+        """One sentence on what became of a plugin that is not loaded."""
+        what = {"failed": "failed to load", "incompatible": "is incompatible"}.get(self.status, f"is {self.status}")
+        return f"plugin '{self.name}' ({self.origin}) {what}: {self.message}."
 
 
 @dataclass(frozen=True)
@@ -137,9 +141,7 @@ def load_plugins(
         PluginError: two plugins offer one name; a folder is not there; or a plugin is failed or incompatible and
             ``ROBUSTMM_STRICT_PLUGINS`` is set.
     """
-    folders = [*plugins_dirs, *filter(None, env.get("ROBUSTMM_PLUGINS_DIR", "").split(os.pathsep))]
-    points = metadata.entry_points(group=GROUP) if entry_points is None else entry_points
-    sources = [*builtin_sources(builtins), *installed_sources(points), *folder_sources(folders)]
+    sources = find_plugins(plugins_dirs, env, entry_points=entry_points, builtins=builtins)
     disabled = _listed(sources, env, "ROBUSTMM_DISABLE_PLUGINS") or ()
     allowed = _listed([source for source in sources if source.installed], env, "ROBUSTMM_LOAD_PLUGINS")
     assembly = _Assembly()
@@ -148,6 +150,26 @@ def load_plugins(
         raise PluginError("\n".join(assembly.clashes))
     _report(records, strict=env.get("ROBUSTMM_STRICT_PLUGINS", "") not in ("", "0"))
     return LoadedPlugins(assembly.registry, assembly.commands, tuple(records))
+
+
+def find_plugins(
+    plugins_dirs: Sequence[str | os.PathLike[str]] | None = None,
+    env: Mapping[str, str] = os.environ,
+    *,
+    entry_points: Iterable[metadata.EntryPoint] | None = None,
+    builtins: str = BUILTIN_PACKAGE,
+) -> list[PluginSource]:
+    """All plugins there are, not imported; arguments as for `load_plugins`, folders by default of `set_plugins_dirs`.
+
+    Raises:
+        PluginError: a folder is not there.
+    """
+    folders = [
+        *(_plugins_dirs if plugins_dirs is None else plugins_dirs),
+        *filter(None, env.get("ROBUSTMM_PLUGINS_DIR", "").split(os.pathsep)),
+    ]
+    points = metadata.entry_points(group=GROUP) if entry_points is None else entry_points
+    return [*builtin_sources(builtins), *installed_sources(points), *folder_sources(folders)]
 
 
 def _listed(sources: Sequence[PluginSource], env: Mapping[str, str], variable: str) -> list[str] | None:
@@ -178,8 +200,7 @@ class _Assembly:
         self.registry = Registry()
         self.commands: dict[str, click.Command] = {}
         self.clashes: list[str] = []
-        self._distribution: dict[str, str] = {}
-        self._origin: dict[str, str] = {}
+        self._first: dict[str, tuple[PluginSource, object]] = {}  # by "kind:name"
         self._plugins: list[object] = []
 
     def seen(self, plugin: object) -> bool:
@@ -191,7 +212,7 @@ class _Assembly:
     def take(self, source: PluginSource, offer: Offer) -> None:
         """Take over all that ``source`` offers; what its own distribution offered before is not a clash."""
         for kind, component in offer.components:
-            if self._is_repeated(source, f"{kind}:{component.name}"):
+            if self._is_repeated(source, f"{kind}:{component.name}", component):
                 continue
             try:
                 self.registry.add(kind, replace(component, origin=source.origin))
@@ -199,43 +220,60 @@ class _Assembly:
                 self.clashes.append(str(clash))
         for command in offer.commands:
             name = str(command.name)
-            if self._is_repeated(source, f"command:{name}"):
+            if self._is_repeated(source, f"command:{name}", command):
                 continue
             if name in self.commands:
+                first, _ = self._first[f"command:{name}"]
                 self.clashes.append(
-                    f"command '{name}' is offered by {self._origin[f'command:{name}']} and by {source.origin}; "
+                    f"command '{name}' is offered by {first.origin} and by {source.origin}; "
                     "remove one, rename it, or name its plugin in ROBUSTMM_DISABLE_PLUGINS"
                 )
             self.commands.setdefault(name, command)
-        for what in offer.names():
-            self._distribution.setdefault(what, source.distribution)
-            self._origin.setdefault(what, source.origin)
 
-    def _is_repeated(self, source: PluginSource, what: str) -> bool:
-        # Built-ins are one distribution, but two of their modules with one name are still a mistake.
-        return source.installed and self._distribution.get(what) == source.distribution
+    def _is_repeated(self, source: PluginSource, what: str, thing: object) -> bool:
+        """Whether the same distribution offered the very same thing before; notes who offers it otherwise."""
+        first_source, first_thing = self._first.setdefault(what, (source, thing))
+        return first_source is not source and (
+            first_source.distribution == source.distribution and first_thing == thing
+        )
+
+
+def check_plugin(source: PluginSource) -> PluginRecord:
+    """Load one plugin by itself, without the others.
+
+    Raises:
+        PluginError: it failed or is incompatible; the cause is what it raised.
+    """
+    record = _load_one(source, "", _Assembly())
+    if record.bad:
+        raise PluginError(record.verdict) from record.error
+    return record
 
 
 def _load_one(source: PluginSource, blocked: str, assembly: _Assembly) -> PluginRecord:
     """Load one plugin and hand what it offers to ``assembly``; its failures end in the record."""
     offer = Offer()
     if blocked:
-        return _record(source, "blocked", blocked, offer)
-    status: Status = "loaded"
-    message = ""
+        return _record(source, "blocked", blocked)
     try:
         plugin = import_plugin(source)
         if not assembly.seen(plugin):
             offer = collect(plugin, source.name)
     except (Incompatible, pluggy.PluginValidationError) as error:
-        status, message = "incompatible", _one_line(error)
+        return _record(source, "incompatible", _one_line(error), error=error)
     except (Exception, SystemExit) as error:  # a plugin may raise anything; the others must still load
-        status, message = "failed", _describe(error)
+        return _record(source, "failed", _describe(error), error=error)
     assembly.take(source, offer)
-    return _record(source, status, message, offer)
+    return _record(source, "loaded", components=offer.names())
 
 
-def _record(source: PluginSource, status: Status, message: str, offer: Offer) -> PluginRecord:
+def _record(
+    source: PluginSource,
+    status: Status,
+    message: str = "",
+    components: tuple[str, ...] = (),
+    error: BaseException | None = None,
+) -> PluginRecord:
     return PluginRecord(
         name=source.name,
         distribution=source.distribution,
@@ -243,8 +281,9 @@ def _record(source: PluginSource, status: Status, message: str, offer: Offer) ->
         module=source.module,
         status=status,
         message=message,
-        components=offer.names(),
+        components=components,
         origin=source.origin,
+        error=error,
     )
 
 
@@ -287,9 +326,8 @@ def _one_line(error: BaseException) -> str:
 
 
 def _report(records: Sequence[PluginRecord], *, strict: bool) -> None:
-    bad = [record for record in records if record.status in ("failed", "incompatible")]
+    bad = [record for record in records if record.bad]
     if strict and bad:
-        lines = [line.warning.removesuffix(" Its components are unavailable; the rest is loaded.") for line in bad]
-        raise PluginError("\n".join(lines))
+        raise PluginError("\n".join(record.verdict for record in bad)) from bad[0].error
     for record in bad:
-        _log.warning("%s", record.warning)
+        _log.warning("%s Its components are unavailable; the rest is loaded.", record.verdict)

@@ -32,12 +32,25 @@ KINDS: Mapping[str, str] = {
 
 def plural(kind: str) -> str:
     """The kind's plural as it stands in its hook name."""
-    return {"missing_policy": "missing_policies", "fusion": "fusions"}.get(kind, kind + "s")
+    return {"missing_policy": "missing_policies"}.get(kind, kind + "s")
 
 
 def hook_name(kind: str) -> str:
     """The hook through which components of ``kind`` are registered."""
     return f"robustmm_register_{plural(kind)}"
+
+
+def find_kind(word: str) -> str:
+    """The kind that ``word`` names: itself, its plural, hyphens for underscores.
+
+    Raises:
+        ConfigError: no such kind, with the closest one and all of them.
+    """
+    forms = {form: kind for kind in KINDS for form in (kind, plural(kind))}
+    given = word.lower().replace("-", "_")
+    if given in forms:
+        return forms[given]
+    raise ConfigError([f"unknown kind '{word}'{did_you_mean(given, forms) or '.'} Known: {', '.join(KINDS)}"])
 
 
 class Options(BaseModel):
@@ -113,9 +126,7 @@ class Registry:
     def unknown(self, kind: str, name: str) -> str:
         """The message for a name that ``kind`` does not have."""
         known = self.names(kind)
-        return f"unknown {kind} '{name}'{did_you_mean(name, known)} Known: {', '.join(known) or 'none'}".replace(
-            "' Known", "'. Known"
-        )
+        return f"unknown {kind} '{name}'{did_you_mean(name, known) or '.'} Known: {', '.join(known) or 'none'}"
 
     def names(self, kind: str) -> list[str]:
         """The names of a kind, sorted."""
