@@ -92,7 +92,7 @@ class ClassificationTask(Task):
         Source:
             MMANet and DMRNet: (1 / B) sum_i 1[kept] CE_i.
         """
-        return (self.sample_losses(logits, target) * keep).mean()
+        return self.sample_losses(logits, target).masked_fill(~keep, 0.0).mean()
 
     def rows(self, logits: Tensor, target: Tensor) -> Rows:
         """Every sample is a row."""

@@ -52,7 +52,8 @@ class ClassificationMetrics(Metrics):
         target = torch.cat([target for _, target in self._pending])
         self._pending, self._pending_values = [], 0
         probabilities = logits.softmax(dim=1)
-        self._confusion += confusion_matrix(predicted_class(logits), target, self.num_classes).cpu()
+        counts = confusion_matrix(predicted_class(logits), target, self.num_classes).cpu()
+        self._confusion = self._confusion + counts  # not in place: inference tensors refuse it
         self._bins = self._bins + calibration_bins(probabilities, target).cpu()
         if self.num_classes <= AUROC_CLASSES:
             self._scores.append(probabilities.cpu())
