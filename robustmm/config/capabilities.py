@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence, Set
 from typing import NamedTuple
 
 from robustmm.registry import Component
@@ -25,29 +25,28 @@ class Misfit(NamedTuple):
     text: str
 
 
-def check_capabilities(chosen: Sequence[Chosen], undecided: Iterable[Chosen] = ()) -> list[str]:
+def check_capabilities(chosen: Sequence[Chosen], assumed: Set[str] = frozenset()) -> list[str]:
     """What keeps the chosen components from working together, one line each; see `find_misfits`."""
-    return [misfit.text for misfit in find_misfits(chosen, undecided)]
+    return [misfit.text for misfit in find_misfits(chosen, assumed)]
 
 
-def find_misfits(chosen: Sequence[Chosen], undecided: Iterable[Chosen] = ()) -> list[Misfit]:
+def find_misfits(chosen: Sequence[Chosen], assumed: Set[str] = frozenset()) -> list[Misfit]:
     """Compare what each component requires and refuses with what the others provide.
 
     A component provides what it declares and ``kind:name``, such as ``sampler:uniform``.
 
     Args:
         chosen: Every component of the run with its kind.
-        undecided: Components that may still be chosen, as the task where the data set names it; a requirement that
-            one of them provides is left for the check after that choice.
+        assumed: Capabilities that may still come, as those of the tasks where the data set names the task; whoever
+            requires one of them is checked again after that choice.
     """
     providers: dict[str, Chosen] = {}
     for kind, component in chosen:
         for capability in provided(kind, component):
             providers.setdefault(capability, (kind, component))
-    possible = {capability for kind, component in undecided for capability in provided(kind, component)}
     misfits = []
     for kind, component in dict.fromkeys(chosen):
-        for capability in sorted(component.requires - providers.keys() - possible):
+        for capability in sorted(component.requires - providers.keys() - assumed):
             misfits.append(Misfit(kind, component.name, _lacking(kind, component, capability, chosen)))
         for capability in sorted(component.conflicts & providers.keys()):
             misfits.append(Misfit(kind, component.name, _clashing(kind, component, capability, providers[capability])))

@@ -32,8 +32,12 @@ class ComponentSection:
     options: Options
 
     def as_mapping(self) -> dict[str, Any]:
-        """The section as it stands in YAML, with every option."""
-        return {"name": self.name, **self.options.model_dump(mode="json")}
+        """The section as it stands in YAML, with every option; sets are sorted, so that the text is always the same."""
+        options = {
+            key: sorted(value) if isinstance(getattr(self.options, key, None), set | frozenset) else value
+            for key, value in self.options.model_dump(mode="json").items()
+        }
+        return {"name": self.name, **options}
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -34,7 +34,8 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - PyYAML's own class attribute
 
 
-for _name, _pattern, _first in (
+#: (tag, pattern, first characters) of the scalars that are no text.
+_CORE_SCHEMA = (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
     ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
@@ -43,8 +44,42 @@ for _name, _pattern, _first in (
         r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
         list("-+.0123456789"),
     ),
-):
-    _Loader.add_implicit_resolver(_TAG + _name, re.compile(rf"(?:{_pattern})\Z"), _first)
+)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes whatever YAML 1.1 or 1.2 would not read as text, writes lists of scalars in one line."""
+
+    yaml_implicit_resolvers = {first: list(known) for first, known in yaml.SafeDumper.yaml_implicit_resolvers.items()}  # noqa: RUF012 - PyYAML's own class attribute
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        super().increase_indent(flow, False)
+
+
+for _name, _pattern, _first in _CORE_SCHEMA:
+    for _side in (_Loader, _Dumper):
+        _side.add_implicit_resolver(_TAG + _name, re.compile(rf"(?:{_pattern})\Z"), _first)
+
+
+def _write_text(dumper: _Dumper, text: str) -> yaml.Node:
+    return dumper.represent_scalar(f"{_TAG}str", text, style=None if text.isprintable() else '"')
+
+
+def _write_list(dumper: _Dumper, items: list[Any]) -> yaml.Node:
+    in_one_line = not any(isinstance(item, dict | list) for item in items)
+    return dumper.represent_sequence(f"{_TAG}seq", items, flow_style=in_one_line)
+
+
+_Dumper.add_representer(str, _write_text)
+_Dumper.add_representer(list, _write_list)
+
+
+def dump(data: Any) -> str:
+    """Dictionaries, lists and scalars as YAML that `parse` reads back, each scalar on one line."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False, width=2**31)
 
 
 def parse(text: str, source: str) -> tuple[Node | None, list[Problem]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from robustmm.config.capabilities import Chosen, find_misfits
+from robustmm.config.capabilities import Chosen, find_misfits, provided
 from robustmm.config.document import Problem, parse
 from robustmm.config.messages import Complaint, complaints
 from robustmm.config.schema import RunConfig, component_places
@@ -101,11 +101,10 @@ def _misfits(config: RunConfig, registry: Registry) -> list[Complaint]:
     open_kinds = [kind for kind in ("task", "sampler") if getattr(config, kind) is None]
     open_kinds += ["head"] if config.model.head is None else []
     open_kinds += [] if config.model.encoders else ["encoder"]
-    undecided = [(kind, component) for kind in open_kinds for component in registry.all(kind)]
+    assumed = {of for kind in open_kinds for component in registry.all(kind) for of in provided(kind, component)}
     places = {(section.kind, section.name): path for path, section in reversed(sections)}
     return [
-        Complaint((*places[misfit.kind, misfit.name].split("."), "name"), misfit.text)
-        for misfit in find_misfits(chosen, undecided)
+        Complaint((*places[misfit.kind, misfit.name], "name"), misfit.text) for misfit in find_misfits(chosen, assumed)
     ]
 
 
@@ -147,11 +146,9 @@ class LayerReader:
         root = self._root(path, named_at)
         if root is None:
             return []
+        bases = self._bases(root, file, (*chain, file))
         if file not in self.sources:
-            bases = self._bases(root, file, (*chain, file))
             self.sources.append(file)
-        else:
-            bases = self._bases(root, file, (*chain, file))
         assert isinstance(root.value, Mapping)
         layer = replace(root, value={key: child for key, child in root.value.items() if key != EXTENDS})
         return [*bases, shape_components(layer)]

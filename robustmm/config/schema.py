@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, 
 
 from robustmm.config.component import ComponentSection, Kind, complain
 from robustmm.config.messages import Complaint
+from robustmm.config.tree import KeyPath
 from robustmm.registry import Registry
 
 #: The modality kinds, which may stand for a modality in ``model.encoders``; as `robustmm.types.ModalityKind`.
@@ -214,12 +215,12 @@ class RunConfig(Section):
         _default_component("console", "jsonl", "tensorboard"), description="Observers of the run."
     )
 
-    def components(self) -> tuple[tuple[str, ComponentSection], ...]:
-        """Every chosen component with the dotted path of its section, in the order of the file."""
-        return tuple(_components(self, ""))
+    def components(self) -> tuple[tuple[KeyPath, ComponentSection], ...]:
+        """Every chosen component with the path of its section, in the order of the schema."""
+        return tuple(_components(self, ()))
 
 
-def _components(value: Any, path: str) -> list[tuple[str, ComponentSection]]:
+def _components(value: Any, path: KeyPath) -> list[tuple[KeyPath, ComponentSection]]:
     if isinstance(value, ComponentSection):
         return [(path, value)]
     children: list[tuple[Any, Any]] = []
@@ -229,7 +230,7 @@ def _components(value: Any, path: str) -> list[tuple[str, ComponentSection]]:
         children = list(value.items())
     elif isinstance(value, tuple):
         children = list(enumerate(value))
-    return [found for key, child in children for found in _components(child, f"{path}.{key}" if path else str(key))]
+    return [found for key, child in children for found in _components(child, (*path, key))]
 
 
 def component_places() -> dict[tuple[str, ...], str]:
