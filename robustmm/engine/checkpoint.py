@@ -35,16 +35,14 @@ def pack(tree: Any, tensors: dict[str, Tensor], path: str = "") -> Any:
         as lists.
 
     Raises:
-        CheckpointError: a value is neither a tensor nor a JSON value.
+        CheckpointError: a value is neither a tensor nor a JSON value, or a key neither a string nor an integer.
     """
     if isinstance(tree, Tensor):
-        tensors[path] = tree.detach().cpu().contiguous().clone()
-        return {_TENSOR: path}
+        name = _unused(path, tensors)
+        tensors[name] = tree.detach().cpu().contiguous().clone()
+        return {_TENSOR: name}
     if isinstance(tree, Mapping):
-        return {
-            f"int:{key}" if isinstance(key, int) else str(key): pack(value, tensors, f"{path}/{key}")
-            for key, value in tree.items()
-        }
+        return {_pack_key(key, path): pack(value, tensors, f"{path}/{key}") for key, value in tree.items()}
     if isinstance(tree, list | tuple):
         return [pack(value, tensors, f"{path}/{place}") for place, value in enumerate(tree)]
     if tree is None or isinstance(tree, str | int | float | bool):
@@ -52,12 +50,31 @@ def pack(tree: Any, tensors: dict[str, Tensor], path: str = "") -> Any:
     raise CheckpointError(f"cannot save {path or 'the state'}: {type(tree).__name__} is neither a tensor nor JSON")
 
 
+def _unused(path: str, tensors: Mapping[str, Tensor]) -> str:
+    """``path``, or a longer name where keys with slashes, or 0 beside "0", make two places read alike."""
+    while path in tensors:
+        path += "'"
+    return path
+
+
+def _pack_key(key: Any, path: str) -> str:
+    if isinstance(key, int) and not isinstance(key, bool):
+        return f"int:{key}"
+    if not isinstance(key, str):
+        raise CheckpointError(f"cannot save {path or 'the state'}: key {key!r} is neither a string nor an integer")
+    return f"str:{key}" if key == _TENSOR or key.startswith(("int:", "str:")) else key
+
+
+def _unpack_key(key: str) -> str | int:
+    return int(key[4:]) if key.startswith("int:") else key.removeprefix("str:")
+
+
 def unpack(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
     """The inverse of `pack`."""
     if isinstance(tree, dict):
         if set(tree) == {_TENSOR}:
             return tensors[tree[_TENSOR]]
-        return {int(key[4:]) if key.startswith("int:") else key: unpack(value, tensors) for key, value in tree.items()}
+        return {_unpack_key(key): unpack(value, tensors) for key, value in tree.items()}
     if isinstance(tree, list):
         return [unpack(value, tensors) for value in tree]
     return tree
@@ -95,9 +112,9 @@ def load(path: Path, *, device: torch.device | str = "cpu") -> dict[str, Any]:
             if _HEADER not in metadata:
                 raise CheckpointError(f"{path} is not a checkpoint of robustmm: it has no state header")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        state: dict[str, Any] = unpack(json.loads(metadata[_HEADER]), tensors)
+    except (SafetensorError, OSError, json.JSONDecodeError, KeyError) as error:
         raise CheckpointError(f"{path} is damaged or not a safetensors file: {error}") from error
-    state: dict[str, Any] = unpack(json.loads(metadata[_HEADER]), tensors)
     return state
 
 

@@ -41,11 +41,13 @@ class LossWatch:
         self._counts: dict[str, int] = {}
 
     def add(self, clock: Clock, terms: Mapping[str, LossTerm], presence: Tensor) -> None:
-        """Keep the terms of one step.
+        """Keep the terms of one step, none where a balancer made no update.
 
         Raises:
             RunFailed: a term is not finite (at once on a CPU).
         """
+        if not terms:
+            return
         values = torch.stack([term.value.detach().float() for term in terms.values()])
         self._pending.append(_Entry(clock, tuple(terms), values, presence))
         if self.every_step:
