@@ -1,0 +1,197 @@
+"""``report.html``: one run on one page that needs no network and no other file."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from robustmm.errors import CheckpointError
+from robustmm.report.figures import Figure, loss_figure, score_figure, size_figure, worth_figure
+from robustmm.report.results import read_results
+from robustmm.report.summaries import (
+    members,
+    modalities_of,
+    name_worst,
+    remarks,
+    spread_by_size,
+    worth_of_modalities,
+)
+from robustmm.report.tables import FULL_TABLE
+
+#: The protocol that the page shows.
+PROTOCOL = "combinations"
+
+UNIMODAL_SOURCES = {
+    "split": "The own prediction is the modality's exact share of the fused logits while all the others are present: "
+    "the fused logits are the sum of these shares.",
+    "masked": "The own prediction is the fused model's with every other modality hidden after encoding, since its "
+    "logits cannot be split into shares.",
+}
+
+
+def write_report(folder: Path) -> Path:
+    """Write ``report.html`` of a run.
+
+    Read are ``results.json``, which must be there, and ``metrics.jsonl``, ``config.yaml`` and ``env.json``, without
+    which their sections say so.
+
+    Args:
+        folder: Of the run.
+
+    Returns:
+        The page.
+
+    Raises:
+        CheckpointError: there are no results, or not those of all combinations.
+    """
+    path = folder / "report.html"
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(_render(_content(folder)), encoding="utf-8")
+    os.replace(temporary, path)
+    return path
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    path = folder / "results.json"
+    protocols = read_results(path).get("protocols", {})
+    if PROTOCOL not in protocols:
+        raise CheckpointError(
+            f"{path} has no protocol '{PROTOCOL}' (it has {', '.join(protocols) or 'none'}); "
+            f"run `robustmm evaluate {folder}` first"
+        )
+    record: dict[str, Any] = protocols[PROTOCOL]
+    return record
+
+
+def _content(folder: Path) -> dict[str, Any]:
+    """Everything that the template shows."""
+    record, lines = _record(folder), _lines(folder / "metrics.jsonl")
+    environment = json.loads(_text(folder / "env.json") or "{}")
+    rows, score = record["rows"], record["score"]
+    metrics = [score, *(name for name in rows[0]["metrics"] if name != score)]
+    worths = worth_of_modalities(record, score)
+    spreads = spread_by_size(rows, score) if len(rows) > FULL_TABLE else []
+    status = next((line["status"] for line in reversed(lines) if line["kind"] == "end"), None)
+    return {
+        "record": record,
+        "modalities": modalities_of(rows),
+        "metrics": metrics,
+        "scales": {metric: _scale(rows, metric) for metric in metrics},
+        "rows": [{**row, "present": _presence(row, modalities_of(rows))} for row in rows],
+        "cards": _cards(record),
+        "remarks": remarks(record, status=status, commit=environment.get("commit")),
+        "spreads": spreads,
+        "size_figure": size_figure(rows, spreads, score) if spreads else None,
+        "worths": worths,
+        "worth_figure": worth_figure(worths, score) if len(worths) > 1 else None,
+        "own_source": UNIMODAL_SOURCES.get(record["unimodal"]["source"] or "", ""),
+        "training_figures": _training_figures(lines, record),
+        "messages": [line["text"] for line in lines if line["kind"] == "message"],
+        "config": _text(folder / "config.yaml"),
+        "environment": _flat(environment),
+        "folder": folder.name,
+    }
+
+
+def _text(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.is_file() else None
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """Records of ``metrics.jsonl``, without a line that was cut while being written."""
+    found = []
+    for line in (_text(path) or "").splitlines():
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return found
+
+
+def _scale(rows: Sequence[Mapping[str, Any]], metric: str) -> float:
+    """What a full bar stands for: 1 where every value lies within 0 and 1, else the largest value."""
+    largest = max((row["metrics"][metric] for row in rows if row["metrics"][metric] is not None), default=1.0)
+    return max(float(largest), 1.0)
+
+
+def _presence(row: Mapping[str, Any], modalities: Sequence[str]) -> list[bool]:
+    return [name in members(row) for name in modalities]
+
+
+def _cards(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The four headline numbers."""
+    score, rows = record["score"], record["rows"]
+    better = "more" if record["directions"][score] == "max" else "less"
+    complete = max((row["combination"] for row in rows), key=lambda name: name.count("+"))
+    count = complete.count("+") + 1
+    notes = {
+        "mean": f"over {len(rows)} combinations; {better} is better",
+        "worst": name_worst(record, score),
+        "complete": f"all {count} modalities" if count > 1 else complete,
+        "drop": "complete minus mean",
+    }
+    return [
+        {"name": name, "value": record["aggregates"][name][score], "note": note, "id": f"card-{name}"}
+        for name, note in notes.items()
+    ]
+
+
+def _training_figures(lines: Sequence[Mapping[str, Any]], record: Mapping[str, Any]) -> list[Figure]:
+    logs = [line for line in lines if line["kind"] == "log"]
+    epochs = [line for line in lines if line["kind"] == "epoch"]
+    drawn = [loss_figure(logs), score_figure(epochs, record["score"], record["selection"])]
+    return [figure for figure in drawn if figure is not None]
+
+
+def _flat(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Name and text of each fact; nested facts follow the name of their group."""
+    found: list[tuple[str, str]] = []
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            found += [(f"{name}: {inner}", text) for inner, text in _flat(value)]
+        elif isinstance(value, list):
+            found.append((name, ", ".join(map(str, value)) or "none"))
+        else:
+            found.append((name, "–" if value is None else str(value)))
+    return found
+
+
+def _render(content: Mapping[str, Any]) -> str:
+    home = Path(__file__).parent
+    environment = Environment(
+        loader=FileSystemLoader(home),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": _number, "signed": _signed, "share": _share, "words": _words, "flat": _flat}
+    style = Markup((home / "report.css").read_text(encoding="utf-8"))
+    return environment.get_template("report.html.jinja").render(style=style, **content)
+
+
+def _number(value: float | None) -> str:
+    """Four decimals, or a dash where there is no value."""
+    return "–" if value is None or not math.isfinite(value) else f"{value:.4f}"
+
+
+def _signed(value: float | None) -> str:
+    """As `_number`, with a sign in front."""
+    return "–" if value is None or not math.isfinite(value) else f"{value:+.4f}".replace("-", "−")
+
+
+def _share(value: float | None, scale: float) -> str:
+    """Length of a bar in percent."""
+    return f"{100 * min(max((value or 0.0) / scale, 0.0), 1.0):.1f}%"
+
+
+def _words(name: str) -> str:
+    """``macro_accuracy`` -> ``macro accuracy``."""
+    return name.replace("_", " ")

@@ -1,0 +1,205 @@
+"""What a reader wants to know of one protocol's rows: how scores fall, what each modality brings, what to beware of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Row = Mapping[str, Any]
+
+#: Names in one remark; a longer list says how many more there are.
+NAMES_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Scores of the combinations with one number of present modalities.
+
+    Args:
+        size: Present modalities.
+        count: Combinations.
+        low: Smallest score; None where no combination has one, like the two that follow.
+        mean: Mean score.
+        high: Largest score.
+        degenerate: How many of the combinations are degenerate.
+    """
+
+    size: int
+    count: int
+    low: float | None
+    mean: float | None
+    high: float | None
+    degenerate: int
+
+
+@dataclass(frozen=True)
+class Worth:
+    """What one modality brings; every value is None where no combination can tell.
+
+    Args:
+        modality: Its name.
+        present: Mean score over the combinations that have it.
+        absent: Mean score over those that lack it.
+        gain: Mean change when it joins a combination, over the pairs that differ in nothing else.
+        alone: Score of the fused model shown this modality only.
+        own: Score of the modality's own prediction.
+    """
+
+    modality: str
+    present: float | None
+    absent: float | None
+    gain: float | None
+    alone: float | None
+    own: float | None
+
+
+@dataclass(frozen=True)
+class Remark:
+    """Something to know before a number is quoted.
+
+    Args:
+        kind: ``warning`` where numbers may mislead, ``note`` where they need a word.
+        text: In full.
+    """
+
+    kind: Literal["warning", "note"]
+    text: str
+
+
+def members(row: Row) -> tuple[str, ...]:
+    """The modalities of a row's combination."""
+    return tuple(row["combination"].split("+"))
+
+
+def modalities_of(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Every modality that a row names, in the order of the largest combination."""
+    largest_first = sorted(rows, key=lambda row: -len(members(row)))
+    return tuple(dict.fromkeys(name for row in largest_first for name in members(row)))
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """Mean of the known values; None without one."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def spread_by_size(rows: Sequence[Row], metric: str) -> list[Spread]:
+    """Measured scores by number of present modalities, few first. Degenerate ones are in, and are counted."""
+    sizes: dict[int, list[Row]] = {}
+    for row in rows:
+        sizes.setdefault(len(members(row)), []).append(row)
+    return [_spread(size, sizes[size], metric) for size in sorted(sizes)]
+
+
+def _spread(size: int, rows: Sequence[Row], metric: str) -> Spread:
+    known = [row["metrics"][metric] for row in rows if row["metrics"][metric] is not None]
+    degenerate = sum(row["degenerate"] for row in rows)
+    return Spread(
+        size, len(rows), min(known, default=None), mean(known), max(known, default=None), degenerate=degenerate
+    )
+
+
+def worth_of_modalities(record: Mapping[str, Any], metric: str) -> list[Worth]:
+    """What each modality brings to the measured scores, in the order of the modalities.
+
+    Args:
+        record: Of `robustmm.report.results.protocol_record`.
+        metric: Name of the score.
+    """
+    scores = {frozenset(members(row)): row["metrics"][metric] for row in record["rows"]}
+    own = {row["combination"]: row["metrics"][metric] for row in record["unimodal"]["rows"]}
+    return [_worth(name, scores, own.get(name)) for name in modalities_of(record["rows"])]
+
+
+def _worth(name: str, scores: Mapping[frozenset[str], float | None], own: float | None) -> Worth:
+    gains = []
+    for combination, before in scores.items():
+        after = scores.get(combination | {name})
+        if name not in combination and before is not None and after is not None:
+            gains.append(after - before)
+    return Worth(
+        modality=name,
+        present=mean(score for combination, score in scores.items() if name in combination),
+        absent=mean(score for combination, score in scores.items() if name not in combination),
+        gain=mean(gains),
+        alone=scores.get(frozenset({name})),
+        own=own,
+    )
+
+
+def name_worst(record: Mapping[str, Any], metric: str) -> str:
+    """The combination behind the worst score, in words."""
+    worst = record["aggregates"]["worst"][metric]
+    for row in record["rows"]:
+        if worst is not None and row["metrics"][metric] == worst:
+            return str(row["combination"])
+    return "a degenerate combination, counted as chance" if record["degenerate"] else ""
+
+
+def remarks(record: Mapping[str, Any], *, status: str | None, commit: str | None) -> list[Remark]:
+    """All that a reader must know before quoting a number, warnings first.
+
+    Args:
+        record: Of `robustmm.report.results.protocol_record`.
+        status: How training ended, where that is known.
+        commit: Of the code, where that is known.
+    """
+    found = [*_warnings(record, status), *_notes(record, commit)]
+    return sorted(found, key=lambda remark: remark.kind == "note")
+
+
+def _warnings(record: Mapping[str, Any], status: str | None) -> Iterable[Remark]:
+    rows = record["rows"]
+    if record["degenerate"]:
+        yield Remark(
+            "warning",
+            f"{_counted(len(record['degenerate']), 'degenerate combination')}: {_listed(record['degenerate'])}. The "
+            f"model predicts one class for everything there, or its outputs are not finite. The table shows the "
+            f"measured value; mean and worst count no more than chance.",
+        )
+    excluded = [row for row in rows if row["excluded"]]
+    if excluded:
+        most = max(row["excluded"] for row in excluded)
+        yield Remark(
+            "warning",
+            f"Samples are left out of {_counted(len(excluded), 'combination')}, up to {most} in one, because they "
+            f"have none of its modalities. Such rows are scored on different samples; see the column 'excluded'.",
+        )
+    incomplete = [row for row in rows if row["incomplete"]]
+    if incomplete:
+        most = max(row["incomplete"] for row in incomplete)
+        yield Remark(
+            "warning",
+            f"In {_counted(len(incomplete), 'combination')} some samples, up to {most} in one, lack a part of the "
+            f"combination and were predicted from the rest; see the column 'incomplete'.",
+        )
+    if status is not None and status != "done":
+        yield Remark("warning", f"Training ended as '{status}', before its planned end.")
+
+
+def _notes(record: Mapping[str, Any], commit: str | None) -> Iterable[Remark]:
+    yield Remark(
+        "note",
+        f"What 'missing' means here: missing policy '{record['missing_policy']}'. Compare only runs with the same one.",
+    )
+    validation = str(record["data"].get("validation", ""))
+    if validation.startswith("carved"):
+        yield Remark("note", f"The data set has no validation part; it was {validation}.")
+    total = 2 ** len(modalities_of(record["rows"])) - 1
+    if len(record["rows"]) < total:
+        yield Remark(
+            "note",
+            f"{len(record['rows'])} of the {total} combinations were evaluated; mean and worst are over these.",
+        )
+    if commit is not None and commit.endswith("-dirty"):
+        yield Remark("note", f"The code had changes that are not in a commit ({commit}).")
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - NAMES_SHOWN
+    return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
