@@ -40,6 +40,7 @@ class PluginSource:
         load: Import it and return the object that carries the hooks; may raise anything.
         requirements: ``Requires-Dist`` lines of the distribution.
         installed: It comes from an installed distribution other than robustmm.
+        short_module: Of a built-in: its dotted name below the package, such as ``balancing.ogm``.
     """
 
     name: str
@@ -50,12 +51,12 @@ class PluginSource:
     load: Callable[[], object]
     requirements: tuple[str, ...] = ()
     installed: bool = False
+    short_module: str = ""
 
     def answers_to(self, word: str) -> bool:
         """Whether ``word`` names this plugin: its name, module, module below the package, or distribution."""
-        return word in (self.name, self.module, self.module.removeprefix(BUILTIN_PACKAGE + ".")) or (
-            canonicalize_name(word) == canonicalize_name(self.distribution)
-        )
+        names = {self.name, self.module, self.short_module}
+        return word in names or canonicalize_name(word) == canonicalize_name(self.distribution)
 
 
 def builtin_sources(package: str = BUILTIN_PACKAGE) -> Iterator[PluginSource]:
@@ -68,6 +69,7 @@ def builtin_sources(package: str = BUILTIN_PACKAGE) -> Iterator[PluginSource]:
             module=module,
             origin=module,
             load=partial(importlib.import_module, module),
+            short_module=module.removeprefix(package + "."),
         )
 
 
