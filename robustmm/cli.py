@@ -25,6 +25,11 @@ class Row(NamedTuple):
 #: A new command is a module in `robustmm.commands` with a click command named ``command``, and one row here, in the
 #: order of the help. The help text stands here too, so that ``robustmm --help`` imports none of the modules.
 COMMANDS = {
+    "train": Row(
+        "robustmm.commands.train:command", "Train a model and evaluate it on every combination of modalities."
+    ),
+    "evaluate": Row("robustmm.commands.evaluate:command", "Score a trained run on every combination of modalities."),
+    "explain": Row("robustmm.commands.explain:command", "Say which object acts at which place of the training step."),
     "list": Row("robustmm.commands.listing:command", "List the components of a kind, or the options of one."),
     "plugins": Row("robustmm.commands.plugins:command", "List plugins and what became of them, or check one."),
     "doctor": Row("robustmm.commands.doctor:command", "Check the installation and say how to repair it."),

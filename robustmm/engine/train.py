@@ -111,6 +111,16 @@ class Trainer:
         while not self.finished and self.context.clock.epoch < self.recipe.epochs:
             self._run_epoch()
 
+    def dry_step(self) -> None:
+        """One step on the first batch, without a trace in files.
+
+        Raises:
+            RunFailed: a loss is not finite.
+        """
+        self.method.train()
+        self._step(next(self.train.training(0)))
+        self.watch.read()
+
     def _run_epoch(self) -> None:
         clock = self.context.clock
         if self._batches_done == 0:  # an epoch resumed in the middle keeps the choice it began with

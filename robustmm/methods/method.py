@@ -106,8 +106,8 @@ class Method(nn.Module):
     def on_epoch_end(self, evaluate: Evaluate, clock: Clock) -> None:
         """Mine weak or hard combinations; ``clock.epoch`` is the epoch that has just ended."""
 
-    def deployable(self) -> nn.Module:
-        """What is needed for prediction alone, without teachers and training heads."""
+    def deployable(self) -> Method:
+        """What is needed for prediction alone, without teachers and training heads; the same output in evaluation."""
         return self
 
     def method_state(self) -> dict[str, Any]:

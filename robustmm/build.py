@@ -1,0 +1,304 @@
+"""From a checked configuration to objects: names become components, components become a run's parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from robustmm.balancing.balancer import Balancer
+from robustmm.config.capabilities import check_capabilities
+from robustmm.config.component import ComponentSection
+from robustmm.config.schema import RunConfig
+from robustmm.data.loaders import PartLoader
+from robustmm.data.parts import Parts, split_parts
+from robustmm.engine.optim import Schedule
+from robustmm.engine.recipe import Recipe
+from robustmm.errors import ConfigError, did_you_mean
+from robustmm.masks import CombinationSampler, all_combinations, combination_name, parse_combination
+from robustmm.methods.method import Blueprint, Method
+from robustmm.metrics.metric import Metric
+from robustmm.models.encoder import Encoder
+from robustmm.models.scaler import Moments
+from robustmm.models.trunk import LateTrunk
+from robustmm.registry import Component, Registry
+from robustmm.seeding import seed_everything
+from robustmm.tasks.task import Task
+from robustmm.types import Combination, Modality
+
+#: Encoder of a modality that the configuration does not name, by the modality's kind.
+DEFAULT_ENCODERS = {"vector": "mlp", "sequence": "cnn1d", "image": "small_cnn", "spectrogram": "small_cnn"}
+
+Moments2 = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """A run's parts, on the CPU.
+
+    Args:
+        config: As checked.
+        parts: Training, validation, test.
+        method: Fresh weights, from the run's seed.
+        balancer: See `robustmm.Balancer`.
+        sampler: Which combination each training sample shows.
+        sampler_name: Named by the configuration, or the method's own.
+        recipe: The numbers of training.
+        combinations: What is evaluated, in order.
+        make_metrics: Fresh plugin metrics by name.
+        components: Place -> component; a place is a kind, or begins with one, such as ``encoder of rgb``.
+    """
+
+    config: RunConfig
+    parts: Parts
+    method: Method
+    balancer: Balancer
+    sampler: CombinationSampler
+    sampler_name: str
+    recipe: Recipe
+    combinations: list[Combination]
+    make_metrics: Callable[[], Mapping[str, Metric]]
+    components: Mapping[str, Component]
+
+    def loader(self, part: str, *, pin_memory: bool = False) -> PartLoader:
+        """Batches of ``train``, ``validation`` or ``test``."""
+        data, evaluation = self.config.data, self.config.evaluation
+        training = part == "train"
+        return PartLoader(
+            getattr(self.parts, part),
+            self.parts.modalities,
+            batch_size=data.batch_size if training else evaluation.batch_size or data.batch_size,
+            seed=self.config.seed,
+            workers=data.workers,
+            pin_memory=pin_memory if data.pin_memory is None else data.pin_memory,
+        )
+
+    def directions(self) -> dict[str, str]:
+        """Metric -> ``max`` or ``min``, of the task and of metric plugins."""
+        extra = {name: metric.direction for name, metric in self.make_metrics().items()}
+        return {**self.method.task.directions, **extra}
+
+
+class Builder:
+    """Builds components through the registry and remembers which acted where.
+
+    Args:
+        registry: Of the loaded plugins.
+    """
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+        self.used: dict[str, Component] = {}
+
+    def component(self, place: str, kind: str, section: ComponentSection | str) -> Callable[..., Any]:
+        """The build function of a section, or of a name with default options, with its options filled in."""
+        name = section if isinstance(section, str) else section.name
+        component = self.registry.get(kind, name)
+        options = component.options() if isinstance(section, str) else section.options
+        self.used[place] = component
+        return lambda **context: component.build(
+            **context, **{key: getattr(options, key) for key in options_of(options)}
+        )
+
+
+def options_of(options: Any) -> list[str]:
+    """Names of an options object's fields."""
+    return list(type(options).model_fields)
+
+
+def assemble(config: RunConfig, registry: Registry, *, fit_scalers: bool = True) -> Assembly:
+    """Build a run.
+
+    Args:
+        config: Checked.
+        registry: Of the loaded plugins.
+        fit_scalers: Take statistics from the training part; False where weights are loaded afterwards.
+
+    Raises:
+        ConfigError: components do not fit each other or the data.
+        DataError: the data set is missing or breaks its contract.
+    """
+    builder = Builder(registry)
+    splits = builder.component("dataset", "dataset", config.data.dataset)()
+    parts = split_parts(
+        splits,
+        seed=config.seed,
+        fraction=config.data.validation.fraction,
+        carve_seed=config.data.validation.seed,
+        modalities=config.data.modalities,
+    )
+    task: Task = builder.component("task", "task", config.task or splits.task)(classes=parts.classes)
+    statistics = scaler_statistics(parts, config.data.batch_size) if fit_scalers else {}
+    seed_everything(config.seed, "weights")
+    blueprint = _blueprint(config, builder, parts.modalities, task, statistics)
+    method: Method = builder.component("method", "method", config.method)(blueprint=blueprint)
+    names = tuple(modality.name for modality in parts.modalities)
+    sampler_section = config.sampler or method.sampler
+    sampler = builder.component("sampler", "sampler", sampler_section)(modalities=names)
+    balancer = builder.component("balancer", "balancer", config.balancer)()
+    assembly = Assembly(
+        config=config,
+        parts=parts,
+        method=method,
+        balancer=balancer,
+        sampler=sampler,
+        sampler_name=sampler_section if isinstance(sampler_section, str) else sampler_section.name,
+        recipe=_recipe(config, builder, task),
+        combinations=_combinations(config, names),
+        make_metrics=_metric_factory(config, builder, parts.classes),
+        components=dict(builder.used),
+    )
+    _check_capabilities(builder)
+    _check_selection(assembly)
+    return assembly
+
+
+def _blueprint(
+    config: RunConfig,
+    builder: Builder,
+    modalities: tuple[Modality, ...],
+    task: Task,
+    statistics: Mapping[str, Moments2],
+) -> Blueprint:
+    make_encoders = {modality.name: _encoder_factory(config, builder, modality) for modality in modalities}
+    make_fusion = builder.component("fusion", "fusion", config.model.fusion)
+    make_policy = builder.component("missing_policy", "missing_policy", config.model.missing_policy)
+    make_head = builder.component("head", "head", config.model.head or task.default_head)
+
+    def make_trunk() -> LateTrunk:
+        encoders: dict[str, Encoder] = {name: make() for name, make in make_encoders.items()}
+        widths = {name: (encoder.channels[-1],) for name, encoder in encoders.items()}
+        trunk = LateTrunk(
+            modalities,
+            encoders,
+            make_fusion(channels=widths),
+            make_policy(channels=widths),
+            skip_absent=config.model.skip_absent,
+        )
+        for name, (mean, variance) in statistics.items():
+            trunk.scalers.get_submodule(name).set(mean, variance)  # type: ignore[operator]  # a Scaler's own method
+        return trunk
+
+    def new_head(channels: tuple[int, ...]) -> Any:
+        return make_head(channels=channels, num_outputs=task.num_outputs)
+
+    return Blueprint(modalities, task, make_trunk, new_head)
+
+
+def _encoder_factory(config: RunConfig, builder: Builder, modality: Modality) -> Callable[[], Encoder]:
+    chosen = config.model.encoders
+    key = next((key for key in (modality.name, modality.kind, "default") if key in chosen), None)
+    section = DEFAULT_ENCODERS[modality.kind] if key is None else chosen[key]
+    make = builder.component(f"encoder of {modality.name}", "encoder", section)
+    component = builder.used[f"encoder of {modality.name}"]
+    if component.suits and modality.kind not in component.suits:
+        fitting = [c.name for c in builder.registry.all("encoder") if not c.suits or modality.kind in c.suits]
+        raise ConfigError(
+            [
+                f"model.encoders.{key or modality.name}: encoder '{component.name}' takes "
+                f"{' or '.join(sorted(component.suits))}, but modality '{modality.name}' is of kind {modality.kind}; "
+                f"use one of {', '.join(fitting)}"
+            ]
+        )
+    return lambda: make(modality=modality)
+
+
+def scaler_statistics(parts: Parts, batch_size: int) -> dict[str, Moments2]:
+    """Mean and variance of each modality that is to be standardised, over the training part alone."""
+    wanted = {modality.name: Moments() for modality in parts.modalities if modality.scaling.mode == "standardise"}
+    if not wanted:
+        return {}
+    loader = PartLoader(parts.train.without_augmentation(), parts.modalities, batch_size=max(batch_size, 256))
+    for batch in loader.ordered(whole=True):
+        for column, name in enumerate(batch.modalities):
+            if name in wanted:
+                wanted[name].update(batch.inputs[name][batch.observed[:, column]])
+    return {name: moments.result() for name, moments in wanted.items() if moments.count}
+
+
+def _recipe(config: RunConfig, builder: Builder, task: Task) -> Recipe:
+    train = config.train
+    make_optimizer = builder.component("optimizer", "optimizer", config.optimizer)
+    make_schedule = builder.component("schedule", "schedule", config.schedule)
+    metric = train.select.metric if "/" in train.select.metric else f"{train.select.metric}/{task.score}"
+
+    def optimizer(parameters: Iterable[nn.Parameter]) -> Optimizer:
+        made: Optimizer = make_optimizer(parameters=parameters)
+        return made
+
+    def schedule(epochs: int, steps_per_epoch: int) -> Schedule:
+        made: Schedule = make_schedule(epochs=epochs, steps_per_epoch=steps_per_epoch)
+        return made
+
+    return Recipe(
+        seed=config.seed,
+        epochs=train.epochs,
+        make_optimizer=optimizer,
+        make_schedule=schedule,
+        clip_norm=train.clip_norm,
+        select_metric=metric,
+        select_mode=train.select.mode or task.directions.get(metric.split("/")[-1], "max"),
+        select_every=train.select.every,
+        patience=train.early_stop.patience if train.early_stop else None,
+        min_delta=train.early_stop.min_delta if train.early_stop else 0.0,
+        log_every=train.log_every,
+        checkpoint_every=train.checkpoint_every,
+    )
+
+
+def _combinations(config: RunConfig, names: tuple[str, ...]) -> list[Combination]:
+    wanted = config.evaluation.combinations
+    if wanted == "all":
+        return all_combinations(names)
+    return [parse_combination(text, names) for text in wanted]
+
+
+def _metric_factory(
+    config: RunConfig, builder: Builder, classes: tuple[str, ...]
+) -> Callable[[], Mapping[str, Metric]]:
+    makers = {
+        section.name: builder.component(f"metric {section.name}", "metric", section)
+        for section in config.evaluation.metrics
+    }
+    return lambda: {name: make(classes=classes) for name, make in makers.items()}
+
+
+def _check_capabilities(builder: Builder) -> None:
+    """Check `requires` and `conflicts` with everything known.
+
+    What the configuration names was checked when it was read; the data set's task, the default head and encoders and
+    the method's own sampler are known only now.
+    """
+    problems = check_capabilities([(place.split()[0], component) for place, component in builder.used.items()])
+    if problems:
+        raise ConfigError(problems)
+
+
+def _check_selection(assembly: Assembly) -> None:
+    """Refuse a selection metric that no validation will give, before training rather than after its first epoch."""
+    aggregates = ["mean", "worst", "complete", "drop", *(combination_name(combo) for combo in assembly.combinations)]
+    aggregate, _, metric = assembly.recipe.select_metric.partition("/")
+    directions = assembly.directions()
+    if aggregate not in aggregates:
+        known = ", ".join(aggregates)
+        raise ConfigError(
+            [f"train.select.metric: no '{aggregate}'{did_you_mean(aggregate, aggregates)} (there are {known})"]
+        )
+    if metric not in directions:
+        raise ConfigError(
+            [
+                f"train.select.metric: no metric '{metric}'{did_you_mean(metric, directions)} "
+                f"(there are {', '.join(sorted(directions))})"
+            ]
+        )
+
+
+def device_facts(device: torch.device) -> str:
+    """The device in words."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"{device} ({torch.get_num_threads()} threads)"

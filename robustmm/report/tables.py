@@ -1,0 +1,60 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+#: More combinations than this are shown as their mean by number of modalities, with the full list in the CSV.
+FULL_TABLE = 15
+
+
+def combination_table(record: Mapping[str, Any]) -> Table:
+    """One row per combination, or per number of modalities where there are many, then mean, worst and drop.
+
+    Args:
+        record: Of `robustmm.report.results.protocol_record`.
+    """
+    rows = record["rows"]
+    metrics = list(rows[0]["metrics"])
+    table = Table(title=record["title"], title_justify="left")
+    table.add_column("combination", no_wrap=True)
+    for metric in metrics:
+        table.add_column(metric, justify="right", no_wrap=True)
+    for row in rows if len(rows) <= FULL_TABLE else _by_size(rows, metrics):
+        flag = "  DEGENERATE" if row["degenerate"] else ""
+        table.add_row(row["combination"] + flag, *(number(row["metrics"][metric]) for metric in metrics))
+    table.add_section()
+    for name, values in record["aggregates"].items():
+        table.add_row(name, *(number(values[metric]) for metric in metrics))
+    if record["unimodal"]["rows"]:
+        table.add_section()
+        for row in record["unimodal"]["rows"]:
+            label = f"{row['combination']} alone ({record['unimodal']['source']})"
+            table.add_row(label, *(number(row["metrics"][metric]) for metric in metrics))
+    return table
+
+
+def _by_size(rows: list[dict[str, Any]], metrics: list[str]) -> list[dict[str, Any]]:
+    sizes: dict[int, list[dict[str, Any]]] = {}
+    for row in rows:
+        sizes.setdefault(row["combination"].count("+") + 1, []).append(row)
+    return [_mean_row(size, group, metrics) for size, group in sorted(sizes.items())]
+
+
+def _mean_row(size: int, group: list[dict[str, Any]], metrics: list[str]) -> dict[str, Any]:
+    values = {
+        metric: [row["metrics"][metric] for row in group if row["metrics"][metric] is not None] for metric in metrics
+    }
+    return {
+        "combination": f"{size} present (mean of {len(group)})",
+        "metrics": {metric: sum(known) / len(known) if known else None for metric, known in values.items()},
+        "degenerate": any(row["degenerate"] for row in group),
+    }
+
+
+def number(value: float | None) -> str:
+    """Four decimals, or a dash where there is no value."""
+    return "-" if value is None else f"{value:.4f}"

@@ -1,0 +1,300 @@
+"""A whole run: folder, device, training, evaluation, results. What the commands ``train`` and ``evaluate`` call."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+
+from robustmm import distributed
+from robustmm.build import Assembly, Builder, assemble, device_facts
+from robustmm.config.load import LoadedConfig, load_config
+from robustmm.config.render import to_yaml
+from robustmm.config.schema import RunConfig, TrainSection
+from robustmm.engine import checkpoint
+from robustmm.engine.callbacks import Callback, RunInfo
+from robustmm.engine.evaluate import evaluate_combinations
+from robustmm.engine.fit import Fit
+from robustmm.engine.interrupt import Interrupt
+from robustmm.engine.run_folder import RunFolder, new_folder, unfinished_folder
+from robustmm.engine.scores import summarise
+from robustmm.engine.train import Trainer
+from robustmm.errors import CheckpointError
+from robustmm.masks import combination_name
+from robustmm.registry import Registry
+from robustmm.report.results import protocol_record, write_protocol
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What the user asked for.
+
+    Args:
+        loaded: The checked configuration with its sources.
+        root: Where run folders go.
+        folder: A folder that the user named; None makes one.
+        resume: Continue an unfinished run.
+        overwrite: Replace a folder that is not empty.
+    """
+
+    loaded: LoadedConfig
+    root: Path = Path("runs")
+    folder: Path | None = None
+    resume: bool = False
+    overwrite: bool = False
+
+
+def train(request: RunRequest, registry: Registry) -> RunFolder:
+    """Train, select on validation, evaluate the test part once, write everything down.
+
+    Returns:
+        The run's folder, marked DONE.
+
+    Raises:
+        RobustmmError: configuration, data or the run itself; the folder is marked FAILED once training has begun.
+        KeyboardInterrupt: asked to stop; a checkpoint was written.
+    """
+    config = request.loaded.config
+    fabric = launch(config.train)
+    folder = _folder(request, fabric)
+    if request.resume:
+        _refuse_other_config(folder, config)
+        if folder.done:
+            return folder
+    if distributed.rank() == 0:
+        folder.begin(to_yaml(config), request.loaded.sources)
+    try:
+        _train_in(folder, config, registry, fabric, resume=request.resume)
+        evaluate(folder, registry, fabric=fabric)
+    except KeyboardInterrupt:
+        raise
+    except Exception as error:  # whatever it was, the folder says that the run failed, and the error goes on
+        if distributed.rank() == 0:
+            folder.fail(error)
+        raise
+    if distributed.rank() == 0:
+        folder.finish()
+    return folder
+
+
+def launch(section: TrainSection) -> Fabric:
+    """Start the processes and choose device and precision."""
+    if section.threads is not None:
+        torch.set_num_threads(section.threads)
+    if section.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.backends.cudnn.benchmark = False
+    fabric = Fabric(
+        accelerator=section.accelerator,
+        devices=list(section.devices) if isinstance(section.devices, tuple) else section.devices,
+        num_nodes=section.nodes,
+        strategy=section.strategy,
+        precision="32-true" if section.precision == "32" else section.precision,
+    )
+    fabric.launch()
+    return fabric
+
+
+def _folder(request: RunRequest, fabric: Fabric) -> RunFolder:
+    config = request.loaded.config
+    name = config.name or "run"
+    if request.resume:
+        return unfinished_folder(request.root, name, config.seed, given=request.folder)
+    path = Path()
+    if distributed.rank() == 0:
+        path = new_folder(request.root, name, config.seed, given=request.folder, overwrite=request.overwrite).path
+    return RunFolder(Path(fabric.broadcast(path)))
+
+
+def _refuse_other_config(folder: RunFolder, config: RunConfig) -> None:
+    """A run is resumed with the configuration that it began with, line for line."""
+    before = folder.config.read_text(encoding="utf-8").splitlines()
+    now = to_yaml(config).splitlines()
+    if before != now:
+        changed = [
+            f"  began with: {a.strip()}   given: {b.strip()}" for a, b in zip(before, now, strict=False) if a != b
+        ]
+        raise CheckpointError(
+            f"{folder.path} began with another configuration; start a new run, or give the same one:\n"
+            + "\n".join(changed[:5] or ["  one has more lines than the other"])
+        )
+
+
+def _train_in(folder: RunFolder, config: RunConfig, registry: Registry, fabric: Fabric, *, resume: bool) -> None:
+    assembly = assemble(config, registry)
+    assembly.method.to(fabric.device)
+    callbacks = [Builder(registry).component("callback", "callback", section)() for section in config.callbacks]
+    with Interrupt() as interrupt:
+        trainer = make_trainer(assembly, fabric, folder.checkpoints, callbacks, interrupt)
+        assembly.method.on_fit_start(Fit(trainer))
+        if resume and trainer.last.is_file():
+            trainer.load()
+        _run_with_callbacks(trainer, callbacks, _run_info(folder, assembly, trainer))
+
+
+def make_trainer(
+    assembly: Assembly, fabric: Fabric, folder: Path, callbacks: Sequence[Callback], interrupt: Interrupt
+) -> Trainer:
+    """The trainer of an assembled run whose method is on the device."""
+    pin = fabric.device.type == "cuda"
+    return Trainer(
+        method=assembly.method,
+        balancer=assembly.balancer,
+        sampler=assembly.sampler,
+        train=assembly.loader("train", pin_memory=pin),
+        validation=assembly.loader("validation", pin_memory=pin),
+        recipe=assembly.recipe,
+        fabric=fabric,
+        folder=folder,
+        callbacks=callbacks,
+        extra=assembly.make_metrics,
+        combinations=assembly.combinations,
+        interrupt=interrupt,
+    )
+
+
+def _run_info(folder: RunFolder, assembly: Assembly, trainer: Trainer) -> RunInfo:
+    config, clock = assembly.config, trainer.context.clock
+    names = [modality.name for modality in assembly.parts.modalities]
+    facts = assembly.parts.facts
+    parameters = sum(parameter.numel() for parameter in assembly.method.parameters())
+    return RunInfo(
+        folder=folder.path,
+        name=config.name or "run",
+        epochs=clock.epochs,
+        steps_per_epoch=clock.steps_per_epoch,
+        start_epoch=clock.epoch,
+        start_step=clock.step,
+        facts={
+            "run": str(folder.path),
+            "data": f"{config.data.dataset.name}: {facts['train_samples']} train, {facts['validation_samples']} "
+            f"validation ({facts['validation']}), {facts['test_samples']} test",
+            "modalities": f"{', '.join(names)} ({len(assembly.combinations)} combinations)",
+            "method": f"{config.method.name}, balancer {config.balancer.name}, sampler {assembly.sampler_name}",
+            "model": f"{parameters:,} parameters, fusion {config.model.fusion.name}, "
+            f"missing policy {config.model.missing_policy.name}",
+            "device": f"{device_facts(trainer.fabric.device)}, precision {config.train.precision}",
+        },
+    )
+
+
+def _run_with_callbacks(trainer: Trainer, callbacks: Sequence[Callback], info: RunInfo) -> None:
+    told = list(callbacks) if distributed.rank() == 0 else []
+    for callback in told:
+        callback.on_run_start(info)
+    status = "failed"
+    try:
+        trainer.fit()
+        status = "done"
+    except KeyboardInterrupt:
+        status = "interrupted"
+        raise
+    finally:
+        for callback in told:
+            callback.on_run_end(status)
+
+
+def evaluate(folder: RunFolder, registry: Registry, *, fabric: Fabric | None = None) -> dict[str, Any]:
+    """Score the selected weights on every combination of the test part.
+
+    Args:
+        folder: Of a trained run.
+        registry: Of the loaded plugins.
+        fabric: Of the run that has just trained; None launches one from the run's configuration.
+
+    Returns:
+        The record that also stands in ``results.json``.
+    """
+    config = load_config([folder.config], [], registry).config
+    fabric = fabric or launch(config.train)
+    assembly = assemble(config, registry, fit_scalers=False)
+    best = load_best(assembly, folder)
+    method = assembly.method.deployable().to(fabric.device)
+    evaluation = evaluate_combinations(
+        method,
+        assembly.loader("test").ordered(),
+        fabric.device,
+        combinations=assembly.combinations,
+        extra=assembly.make_metrics,
+        unimodal=config.evaluation.unimodal,
+        autocast=fabric.autocast,
+    )
+    summary = summarise(evaluation, method.task, assembly.directions())
+    row_facts = _row_facts(config)
+    record = protocol_record(
+        summary,
+        evaluation.unimodal_source,
+        {
+            "title": f"{config.name} on test, missing policy {config.model.missing_policy.name}",
+            **row_facts,
+            "combinations": [combination_name(combo) for combo in assembly.combinations],
+            "score": method.task.score,
+            "directions": assembly.directions(),
+            "classes": list(assembly.parts.classes),
+            "selection": {
+                "part": "validation",
+                "metric": best["metric"],
+                "value": best["score"],
+                "epoch": best["epoch"],
+            },
+            "data": assembly.parts.facts,
+        },
+    )
+    if distributed.rank() == 0:
+        write_protocol(folder.path, "combinations", record, row_facts=row_facts)
+    return record
+
+
+def _row_facts(config: RunConfig) -> dict[str, Any]:
+    return {
+        "run": config.name,
+        "dataset": config.data.dataset.name,
+        "split": "test",
+        "method": config.method.name,
+        "balancer": config.balancer.name,
+        "missing_policy": config.model.missing_policy.name,
+        "seed": config.seed,
+    }
+
+
+def load_best(assembly: Assembly, folder: RunFolder) -> dict[str, Any]:
+    """Give the assembly's method the weights that selection picked; return the checkpoint's facts.
+
+    Raises:
+        CheckpointError: there is none, or it does not fit.
+    """
+    path = folder.checkpoints / "best.safetensors"
+    if not path.is_file():
+        raise CheckpointError(f"{folder.path} has no {path.relative_to(folder.path)}; has the run been trained?")
+    state = checkpoint.load(path)
+    checkpoint.load_weights(assembly.method, state["weights"], place=str(path))
+    assembly.method.load_method_state(state["method_state"])
+    return {key: state[key] for key in ("metric", "score", "epoch")}
+
+
+def dry_run(config: RunConfig, registry: Registry) -> str:
+    """Does this configuration work? Build everything, train on one batch, evaluate another, write nothing.
+
+    A method's teacher is built but not trained.
+
+    Returns:
+        What was tried, in words.
+    """
+    fabric = launch(config.train)
+    assembly = assemble(config, registry)
+    assembly.method.to(fabric.device)
+    trainer = make_trainer(assembly, fabric, Path(os.devnull), (), Interrupt())
+    trainer.dry_step()
+    batches = islice(assembly.loader("test").ordered(), 1)
+    evaluate_combinations(assembly.method, batches, fabric.device, combinations=assembly.combinations)
+    facts = assembly.parts.facts
+    sizes = ", ".join(f"{facts[f'{part}_samples']} {part}" for part in ("train", "validation", "test"))
+    count = len(assembly.combinations)
+    return f"{config.name}: a training step and an evaluation batch over {count} combinations work ({sizes} samples)"
