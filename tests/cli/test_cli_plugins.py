@@ -6,6 +6,7 @@ import json
 import logging
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -238,3 +239,22 @@ def test_plugins_check__without_a_name_checks_all(folder: str, capsys: pytest.Ca
     Path(folder, "worse.py").write_text("1 / 0", encoding="utf-8")
     assert run(["--plugins-dir", folder, "plugins", "check"]) == 3
     assert [line.split(" (")[0] for line in capsys.readouterr().err.splitlines()] == ["plugin 'bad'", "plugin 'worse'"]
+
+
+# The example for plugin authors
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "third_party_plugin"
+
+
+def test_example_plugin__registers_its_fusion(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--plugins-dir", str(EXAMPLE), "list", "fusion", "max"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("fusion max: Largest feature among the present modalities")
+    assert "\ndim     int   128      > 0          Width of the fused feature.\n" in out
+
+
+def test_example_plugin__names_its_module_as_the_entry_point() -> None:
+    project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text(encoding="utf-8"))
+    (module,) = project["project"]["entry-points"]["robustmm"].values()
+    assert (EXAMPLE / f"{module}.py").is_file()
+    assert project["tool"]["setuptools"]["py-modules"] == [module]
