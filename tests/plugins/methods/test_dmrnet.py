@@ -1,6 +1,7 @@
 """DMRNet: worked examples, invariants, released forms, mining, state."""
 
 import json
+import math
 
 import pytest
 import tiny_models as tiny
@@ -33,15 +34,32 @@ class FixedLosses(tiny.TinyTask):
 # --- worked examples of the method card ---
 
 
-def test_sampling__matches_worked_example():
-    """mu (1, 0), sigma (1, 0.5), eps (0.5, -1) give z (1.5, -0.5); cross-entropies 0.474076 (mu), 0.100207 (z)."""
-    mu, log_var = torch.tensor([[1.0, 0.0]]), 2 * torch.tensor([[1.0, 0.5]]).log()
-    z = mu + torch.tensor([[0.5, -1.0]]) * (0.5 * log_var).exp()
-    torch.testing.assert_close(z, torch.tensor([[1.5, -0.5]]))
-    weight, label = torch.tensor([[1.0, -1.0], [0.5, 2.0]]), torch.tensor([0])
-    cross_entropy = torch.nn.functional.cross_entropy
-    assert cross_entropy(mu @ weight.T, label).item() == pytest.approx(0.474076, abs=1e-6)
-    assert cross_entropy(z @ weight.T, label).item() == pytest.approx(0.100207, abs=1e-6)
+class Fixed(torch.nn.Module):
+    """Gives the same value whatever it reads."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.value = torch.tensor(value)
+
+    def forward(self, x):
+        return self.value
+
+
+def test_sampling__matches_worked_example(monkeypatch):
+    """mu (1, 0), sigma (1, 0.5), eps (0.5, -1) give z (1.5, -0.5) and logits (2, -0.25); mu gives (1, 0.5).
+
+    Cross-entropies for class 0: 0.474076 (mu), 0.100207 (z).
+    """
+    method = DMRNet(tiny.blueprint(1, task=tiny.TinyTask(classes=2)))
+    method.mean, method.log_var = Fixed([[1.0, 0.0]]), Fixed([[0.0, 2 * math.log(0.5)]])
+    method.head = tiny.LinearHead([2], 2)
+    method.head.linear.weight.data = torch.tensor([[1.0, -1.0], [0.5, 2.0]])
+    method.head.linear.bias.data.zero_()
+    monkeypatch.setattr(torch, "randn_like", lambda mu: torch.tensor([[0.5, -1.0]]))
+    for training, logits, loss in ((True, [2.0, -0.25], 0.100207), (False, [1.0, 0.5], 0.474076)):
+        output = method.train(training).readout({}, [torch.zeros(1, 2)], torch.ones(1, 1).bool(), ())
+        torch.testing.assert_close(output.logits, torch.tensor([logits]))
+        assert method.task.loss(output.logits, torch.tensor([0])).item() == pytest.approx(loss, abs=1e-6)
 
 
 def test_kl__matches_worked_example(monkeypatch):
