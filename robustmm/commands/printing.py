@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -23,7 +24,7 @@ def _rich_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     for number, title in enumerate(header):
         table.add_column(title, no_wrap=number == 0, overflow="fold", min_width=8 if number else None)
     for row in rows:
-        table.add_row(*(cell.replace("[", r"\[") for cell in row))  # brackets are text here, not markup
+        table.add_row(*map(Text, row))  # as Text, since brackets in a cell are not markup
     return table
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 from typing import Annotated, Literal
 
 import pytest
 from pydantic import Field
+from rich.console import Console
 
 from robustmm import Options
 from robustmm.cli import run
 from robustmm.commands.option_table import option_rows, type_text
-from robustmm.commands.printing import plain_table
+from robustmm.commands.printing import _rich_table, plain_table
 from robustmm.registry import KINDS
 
 
@@ -111,3 +113,10 @@ def test_list__json_holds_what_the_tables_show(capsys: pytest.CaptureFixture[str
 def test_list__of_something_unknown_suggests(words: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["list", *words]) == 2
     assert capsys.readouterr().err.startswith(text)
+
+
+def test_rich_table__keeps_names_whole_and_brackets_as_text() -> None:
+    console = Console(width=40, force_terminal=True, color_system=None, file=io.StringIO())
+    console.print(_rich_table(("option", "type"), [("a_rather_long_option_name", "list[bold]")]))
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue().splitlines()[1].split() == ["a_rather_long_option_name", "list[bold]"]
