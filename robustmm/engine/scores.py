@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +37,7 @@ def summarise(evaluation: Evaluation, task: Task, directions: Mapping[str, str])
 
     A degenerate combination (one class for everything, or non-finite logits) keeps its measured values in its row,
     with a flag. In mean and worst it counts with no more than a constant prediction deserves: ``task.chance()`` where
-    more is better, at least 0.5 where less is.
+    more is better, at least 0.5 where less is; also where it has no value while others have one.
 
     Args:
         evaluation: Counts.
@@ -48,8 +48,10 @@ def summarise(evaluation: Evaluation, task: Task, directions: Mapping[str, str])
     unimodal = [_row(name, tally) for name, tally in evaluation.unimodal.items()]
     largest = max(range(len(rows)), key=lambda place: rows[place]["combination"].count("+"))
     aggregates: dict[str, dict[str, float | None]] = {"mean": {}, "worst": {}, "complete": {}, "drop": {}}
+    by_row: dict[str, list[float | None]] = {}
     for metric in rows[0]["metrics"]:
-        counted = [_counted(row, metric, directions[metric], task.chance()) for row in rows]
+        counted = _counted(rows, metric, directions[metric], task.chance())
+        by_row[metric] = counted
         known = [value for value in counted if value is not None]
         worst = min if directions[metric] == "max" else max
         mean = sum(known) / len(known) if known else None
@@ -59,11 +61,8 @@ def summarise(evaluation: Evaluation, task: Task, directions: Mapping[str, str])
         aggregates["complete"][metric] = complete
         aggregates["drop"][metric] = None if mean is None or complete is None else complete - mean
     flat = {f"{name}/{metric}": value for name, values in aggregates.items() for metric, value in values.items()}
-    for row in rows:
-        flat |= {
-            f"{row['combination']}/{metric}": _counted(row, metric, directions[metric], task.chance())
-            for metric in row["metrics"]
-        }
+    for place, row in enumerate(rows):
+        flat |= {f"{row['combination']}/{metric}": counted[place] for metric, counted in by_row.items()}
     return Summary(rows, unimodal, aggregates, flat)
 
 
@@ -78,10 +77,22 @@ def _row(name: str, tally: Tally) -> dict[str, Any]:
     }
 
 
-def _counted(row: Mapping[str, Any], metric: str, direction: str, chance: float) -> float | None:
-    value: float | None = row["metrics"][metric]
-    if value is None or not math.isfinite(value):
-        return None
-    if not row["degenerate"]:
-        return value
-    return min(value, chance) if direction == "max" else max(value, DEGENERATE_ERROR)
+def _counted(rows: Sequence[Mapping[str, Any]], metric: str, direction: str, chance: float) -> list[float | None]:
+    """What each row counts with in summaries; None where it has no value."""
+    values = [_finite(row["metrics"][metric]) for row in rows]
+    if all(value is None for value in values):
+        return values
+    return [
+        _held_down(value, direction, chance) if row["degenerate"] else value
+        for value, row in zip(values, rows, strict=True)
+    ]
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _held_down(value: float | None, direction: str, chance: float) -> float:
+    if direction == "max":
+        return chance if value is None else min(value, chance)
+    return DEGENERATE_ERROR if value is None else max(value, DEGENERATE_ERROR)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -56,5 +57,5 @@ def _mean_row(size: int, group: list[dict[str, Any]], metrics: list[str]) -> dic
 
 
 def number(value: float | None) -> str:
-    """Four decimals, or a dash where there is no value."""
-    return "-" if value is None else f"{value:.4f}"
+    """Four decimals, or a dash where there is no finite value."""
+    return "-" if value is None or not math.isfinite(value) else f"{value:.4f}"

@@ -1,0 +1,65 @@
+"""Tables for the terminal."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from robustmm.masks import all_combinations, combination_name
+from robustmm.report.tables import combination_table, number
+
+
+def table_row(name: str, accuracy: float | None, *, degenerate: bool = False) -> dict:
+    return {"combination": name, "metrics": {"accuracy": accuracy}, "degenerate": degenerate}
+
+
+def text_of(rows: list[dict], unimodal=(), source=None) -> list[list[str]]:
+    """The cells of each line of the printed table."""
+    aggregates = {"mean": {"accuracy": 0.5}, "worst": {"accuracy": 0.25}, "complete": {"accuracy": 1.0}}
+    record = {
+        "title": "plain on test",
+        "rows": rows,
+        "aggregates": aggregates | {"drop": {"accuracy": None}},
+        "unimodal": {"source": source, "rows": list(unimodal)},
+    }
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(combination_table(record))
+    lines = console.export_text().splitlines()
+    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "│" in line]
+
+
+def test_number__four_decimals_or_a_dash():
+    assert [number(value) for value in (0.123456, None, 1.0, float("nan"))] == ["0.1235", "-", "1.0000", "-"]
+
+
+def test_combination_table__rows_then_aggregates_then_unimodal():
+    rows = [table_row("rgb", 0.25, degenerate=True), table_row("rgb+depth", 0.75)]
+    cells = text_of(rows, [table_row("rgb", 0.3)], "split")
+    assert cells == [
+        ["rgb  DEGENERATE", "0.2500"],
+        ["rgb+depth", "0.7500"],
+        ["mean", "0.5000"],
+        ["worst", "0.2500"],
+        ["complete", "1.0000"],
+        ["drop", "-"],
+        ["rgb alone (split)", "0.3000"],
+    ]
+
+
+def test_combination_table__many_combinations_are_shown_by_number_of_modalities():
+    names = [combination_name(combo) for combo in all_combinations("abcde")]
+    rows = [table_row(name, name.count("+") / 4, degenerate=name == "b") for name in names]
+    rows[1]["metrics"]["accuracy"] = None
+    assert text_of(rows)[:5] == [
+        ["1 present (mean of 5)  DEGENERATE", "0.0000"],
+        ["2 present (mean of 10)", "0.2500"],
+        ["3 present (mean of 10)", "0.5000"],
+        ["4 present (mean of 5)", "0.7500"],
+        ["5 present (mean of 1)", "1.0000"],
+    ]
+
+
+@pytest.mark.parametrize(("modalities", "lines"), [("abcd", 15), ("abcde", 5)])
+def test_combination_table__fifteen_combinations_still_stand_in_full(modalities, lines):
+    rows = [table_row(combination_name(combo), 0.5) for combo in all_combinations(modalities)]
+    assert len(text_of(rows)) == lines + 4
