@@ -89,32 +89,43 @@ def as_float(array: Array) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32).copy())
 
 
-def read_table(path: Path, columns: Sequence[str] = ()) -> list[dict[str, str]]:
+class Row(dict[str, str]):
+    """Cells by column, and the line of the file on which the row ends, counted from 1."""
+
+    def __init__(self, cells: Mapping[str, str], line: int) -> None:
+        super().__init__(cells)
+        self.line = line
+
+
+def read_table(path: Path, columns: Sequence[str] = ()) -> list[Row]:
     """Rows of a CSV file with a header, plain or gzip-compressed.
 
     Args:
         columns: Columns that must be there.
 
     Raises:
-        DataError: a column is absent, a row has another number of cells, or the text is not UTF-8.
+        DataError: a column is absent or named twice, a row has another number of cells, or the text is not UTF-8.
     """
     opener: Callable[..., Any] = gzip.open if path.suffix == ".gz" else open
     try:
         with opener(path, "rt", newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, restkey="", strict=True)
+            reader = csv.DictReader(file, strict=True)
             header = list(reader.fieldnames or ())
             absent = [column for column in columns if column not in header]
+            if len(set(header)) != len(header):
+                raise DataError(f"{path}:1 names a column twice: {', '.join(header)}")
             if absent:
                 raise DataError(f"{path}:1 lacks column {', '.join(absent)}; it has {', '.join(header) or 'none'}")
             return [_whole(row, path, reader.line_num) for row in reader]
-    except (UnicodeDecodeError, csv.Error, gzip.BadGzipFile, EOFError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error, EOFError) as error:
         raise DataError(f"{path}: not a readable CSV file ({error})") from None
 
 
-def _whole(row: Mapping[str, Any], path: Path, line: int) -> dict[str, str]:
-    if "" in row or None in row.values():
-        raise DataError(f"{path}:{line} has {'more' if '' in row else 'fewer'} cells than the header")
-    return dict(row)
+def _whole(row: Mapping[Any, Any], path: Path, line: int) -> Row:
+    more = None in row  # the reader's key for cells beyond the header
+    if more or None in row.values():
+        raise DataError(f"{path}:{line} has {'more' if more else 'fewer'} cells than the header")
+    return Row(row, line)
 
 
 def read_matrix(path: Path) -> tuple[list[str], list[str], Array]:

@@ -27,7 +27,7 @@ from torch import Tensor
 from robustmm import ArrayDataset, Component, DataError, DataSplits, Modality, Options, hookimpl
 
 from ._audio import LogMel, read_wav
-from ._files import Notes, locate, read_table
+from ._files import Notes, Row, locate, read_table
 
 NAME = "av_digits"
 RECORDINGS, IMAGES, PAIRS = "fsdd_recordings.zip", "mnist_5k.csv.gz", "pairs.csv"
@@ -39,7 +39,6 @@ CLASSES = tuple("0123456789")
 SIDE = 28
 PIXELS = SIDE * SIDE
 SPECTROGRAM = LogMel(bands=40, frames=48, window_seconds=0.032, hop_seconds=0.016, max_hz=4000.0)
-Pair = dict[str, str]
 
 
 class AvDigitsOptions(Options):
@@ -96,7 +95,7 @@ def read_spectrograms(path: Path, names: Sequence[str]) -> dict[str, Tensor]:
     return {name: SPECTROGRAM(signal, rate) for name, (signal, rate) in signals.items()}
 
 
-def read_pairs(path: Path, labels: Tensor) -> list[Pair]:
+def read_pairs(path: Path, labels: Tensor) -> list[Row]:
     """Rows of the table of pairs.
 
     Args:
@@ -106,7 +105,8 @@ def read_pairs(path: Path, labels: Tensor) -> list[Pair]:
         DataError: a row names another split, an image that is not there, or an image or recording of another digit.
     """
     pairs = read_table(path, ["split", "digit", "wav", "speaker", "mnist_row"])
-    for line, pair in enumerate(pairs, start=2):
+    for pair in pairs:
+        line = pair.line
         if pair["split"] not in ("train", "test"):
             raise DataError(f"{path}:{line} split '{pair['split']}' is not train or test")
         if not pair["mnist_row"].isdecimal() or int(pair["mnist_row"]) >= len(labels):
@@ -119,7 +119,7 @@ def read_pairs(path: Path, labels: Tensor) -> list[Pair]:
     return pairs
 
 
-def choose(pairs: Sequence[Pair], protocol: str, test_speaker: str) -> tuple[list[Pair], list[Pair]]:
+def choose(pairs: Sequence[Row], protocol: str, test_speaker: str) -> tuple[list[Row], list[Row]]:
     """Training and test pairs of a protocol, see the module's docstring.
 
     Raises:
@@ -134,7 +134,7 @@ def choose(pairs: Sequence[Pair], protocol: str, test_speaker: str) -> tuple[lis
     return train, [pair for pair in pairs if pair["speaker"] == test_speaker]
 
 
-def assemble(pairs: Sequence[Pair], spectrograms: dict[str, Tensor], images: Tensor) -> ArrayDataset:
+def assemble(pairs: Sequence[Row], spectrograms: dict[str, Tensor], images: Tensor) -> ArrayDataset:
     """Samples of the pairs, in their order."""
     inputs = {
         "audio": torch.stack([spectrograms[pair["wav"]] for pair in pairs]),

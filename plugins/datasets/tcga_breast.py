@@ -45,9 +45,9 @@ def read_labels(path: Path) -> tuple[list[str], list[int]]:
         DataError: a subtype is unknown.
     """
     rows = read_table(path, ["sample", "subtype"])
-    for line, row in enumerate(rows, start=2):
+    for row in rows:
         if row["subtype"] not in CLASSES:
-            raise DataError(f"{path}:{line} subtype '{row['subtype']}' is unknown; known: {', '.join(CLASSES)}")
+            raise DataError(f"{path}:{row.line} subtype '{row['subtype']}' is unknown; known: {', '.join(CLASSES)}")
     return [row["sample"] for row in rows], [CLASSES.index(row["subtype"]) for row in rows]
 
 
