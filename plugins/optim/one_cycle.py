@@ -45,7 +45,7 @@ class Cycle:
         top, last = self.rise_share * self.total - 1, float(self.total - 1)
         if position <= top:
             return _anneal(start, peak, position / top if top else 1.0)
-        return _anneal(peak, end, min((position - top) / (last - top), 1.0))
+        return _anneal(peak, end, min((position - top) / (last - top), 1.0) if last > top else 1.0)
 
 
 def _anneal(start: float, end: float, share: float) -> float:

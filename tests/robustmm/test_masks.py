@@ -154,9 +154,9 @@ def test_draw_stratified__places_left_over_go_by_the_fractions():
     weights = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
     generator = generator_for("left over")
     observed = torch.ones(3, 2, dtype=torch.bool)
-    total = sum(frequencies(draw_stratified(table, weights, observed, generator)) for _ in range(2000))
+    total = sum(frequencies(draw_stratified(table, weights, observed, generator)) for _ in range(800))
     # expected share of 3 places: 1.5, 0.9, 0.6
-    torch.testing.assert_close(total[1:].double() / 2000, torch.tensor([1.5, 0.9, 0.6]).double(), atol=0.04, rtol=0)
+    torch.testing.assert_close(total[1:].double() / 800, torch.tensor([1.5, 0.9, 0.6]).double(), atol=0.06, rtol=0)
 
 
 def test_draw_stratified__order_of_the_rows_is_random():
