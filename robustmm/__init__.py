@@ -15,11 +15,30 @@ __version__ = "0.1.0"
 PLUGIN_API = 1
 
 _HOME = {
-    "robustmm.balancing.balancer": ("Balancer", "EpochPlan", "Update"),
-    "robustmm.balancing.view": ("EpochView", "StepView"),
-    "robustmm.data.dataset": ("ArrayDataset", "DataSplits", "Dataset"),
-    "robustmm.engine.callbacks": ("Callback", "RunInfo"),
-    "robustmm.engine.optim": ("Schedule", "ScheduleValues"),
+    "robustmm.balancing.balancer": (
+        "Balancer",
+        "EpochPlan",
+        "Update",
+        "total",
+    ),
+    "robustmm.balancing.view": (
+        "EpochView",
+        "StepView",
+    ),
+    "robustmm.data.dataset": (
+        "ArrayDataset",
+        "DataSplits",
+        "Dataset",
+    ),
+    "robustmm.distributed": ("all_reduce_sum",),
+    "robustmm.engine.callbacks": (
+        "Callback",
+        "RunInfo",
+    ),
+    "robustmm.engine.optim": (
+        "Schedule",
+        "ScheduleValues",
+    ),
     "robustmm.errors": (
         "CheckpointError",
         "ConfigError",
@@ -28,21 +47,78 @@ _HOME = {
         "RobustmmError",
         "RunFailed",
         "ShapeError",
+        "did_you_mean",
     ),
     "robustmm.hookspecs": ("hookimpl",),
-    "robustmm.masks": ("CombinationSampler", "where_present"),
-    "robustmm.methods.method": ("Blueprint", "Evaluate", "FitContext", "Method"),
+    "robustmm.losses.combination_regularisation": (
+        "masked_mean",
+        "outer_mean",
+    ),
+    "robustmm.losses.gaussian_kl": ("gaussian_kl",),
+    "robustmm.losses.histogram_divergence": ("histogram_divergence",),
+    "robustmm.losses.knowledge_distillation": (
+        "logit_distillation",
+        "similarity_distillation",
+        "soft_target_distillation",
+    ),
+    "robustmm.losses.margin_aware_distillation": (
+        "margin_aware_distillation",
+        "margin_weights",
+    ),
+    "robustmm.masks": (
+        "CombinationSampler",
+        "all_combinations",
+        "combination_name",
+        "combination_table",
+        "draw_bernoulli",
+        "draw_cardinality",
+        "draw_for_batch",
+        "draw_from",
+        "draw_stratified",
+        "draw_uniform",
+        "keep_one",
+        "parse_combination",
+        "presence_of",
+        "where_present",
+    ),
+    "robustmm.methods.method": (
+        "Blueprint",
+        "Evaluate",
+        "FitContext",
+        "Method",
+    ),
+    "robustmm.methods.probes": (
+        "UnimodalLogits",
+        "evaluating",
+        "split_logits",
+        "unimodal_logits",
+    ),
     "robustmm.metrics.metric": ("Metric",),
-    "robustmm.models.encoder": ("Encoder", "pooled"),
+    "robustmm.models.encoder": (
+        "Encoder",
+        "pooled",
+    ),
     "robustmm.models.fusion": ("Fusion",),
     "robustmm.models.head": ("Head",),
     "robustmm.models.missing": ("MissingPolicy",),
-    "robustmm.methods.probes": ("UnimodalLogits", "evaluating"),
-    "robustmm.models.trunk": ("Features", "Trunk"),
-    "robustmm.registry": ("Component", "Options"),
-    "robustmm.seeding": ("derive_seed", "generator_for"),
+    "robustmm.models.trunk": (
+        "Features",
+        "Trunk",
+    ),
+    "robustmm.registry": (
+        "Component",
+        "Options",
+    ),
+    "robustmm.seeding": (
+        "derive_seed",
+        "generator_for",
+    ),
     "robustmm.tasks.classification": ("ClassificationTask",),
-    "robustmm.tasks.task": ("Metrics", "Rows", "Task"),
+    "robustmm.tasks.task": (
+        "Metrics",
+        "Rows",
+        "Task",
+    ),
     "robustmm.types": (
         "Batch",
         "Clock",
@@ -61,11 +137,13 @@ if TYPE_CHECKING:
     from robustmm.balancing.balancer import Balancer as Balancer
     from robustmm.balancing.balancer import EpochPlan as EpochPlan
     from robustmm.balancing.balancer import Update as Update
+    from robustmm.balancing.balancer import total as total
     from robustmm.balancing.view import EpochView as EpochView
     from robustmm.balancing.view import StepView as StepView
     from robustmm.data.dataset import ArrayDataset as ArrayDataset
     from robustmm.data.dataset import Dataset as Dataset
     from robustmm.data.dataset import DataSplits as DataSplits
+    from robustmm.distributed import all_reduce_sum as all_reduce_sum
     from robustmm.engine.callbacks import Callback as Callback
     from robustmm.engine.callbacks import RunInfo as RunInfo
     from robustmm.engine.optim import Schedule as Schedule
@@ -77,8 +155,30 @@ if TYPE_CHECKING:
     from robustmm.errors import RobustmmError as RobustmmError
     from robustmm.errors import RunFailed as RunFailed
     from robustmm.errors import ShapeError as ShapeError
+    from robustmm.errors import did_you_mean as did_you_mean
     from robustmm.hookspecs import hookimpl as hookimpl
+    from robustmm.losses.combination_regularisation import masked_mean as masked_mean
+    from robustmm.losses.combination_regularisation import outer_mean as outer_mean
+    from robustmm.losses.gaussian_kl import gaussian_kl as gaussian_kl
+    from robustmm.losses.histogram_divergence import histogram_divergence as histogram_divergence
+    from robustmm.losses.knowledge_distillation import logit_distillation as logit_distillation
+    from robustmm.losses.knowledge_distillation import similarity_distillation as similarity_distillation
+    from robustmm.losses.knowledge_distillation import soft_target_distillation as soft_target_distillation
+    from robustmm.losses.margin_aware_distillation import margin_aware_distillation as margin_aware_distillation
+    from robustmm.losses.margin_aware_distillation import margin_weights as margin_weights
     from robustmm.masks import CombinationSampler as CombinationSampler
+    from robustmm.masks import all_combinations as all_combinations
+    from robustmm.masks import combination_name as combination_name
+    from robustmm.masks import combination_table as combination_table
+    from robustmm.masks import draw_bernoulli as draw_bernoulli
+    from robustmm.masks import draw_cardinality as draw_cardinality
+    from robustmm.masks import draw_for_batch as draw_for_batch
+    from robustmm.masks import draw_from as draw_from
+    from robustmm.masks import draw_stratified as draw_stratified
+    from robustmm.masks import draw_uniform as draw_uniform
+    from robustmm.masks import keep_one as keep_one
+    from robustmm.masks import parse_combination as parse_combination
+    from robustmm.masks import presence_of as presence_of
     from robustmm.masks import where_present as where_present
     from robustmm.methods.method import Blueprint as Blueprint
     from robustmm.methods.method import Evaluate as Evaluate
@@ -86,6 +186,8 @@ if TYPE_CHECKING:
     from robustmm.methods.method import Method as Method
     from robustmm.methods.probes import UnimodalLogits as UnimodalLogits
     from robustmm.methods.probes import evaluating as evaluating
+    from robustmm.methods.probes import split_logits as split_logits
+    from robustmm.methods.probes import unimodal_logits as unimodal_logits
     from robustmm.metrics.metric import Metric as Metric
     from robustmm.models.encoder import Encoder as Encoder
     from robustmm.models.encoder import pooled as pooled

@@ -36,7 +36,7 @@ def robustmm_register_encoders(register: Register) -> None:
 
 @hookspec
 def robustmm_register_fusions(register: Register) -> None:
-    """Offer fusions. ``build(channels, **options) -> robustmm.Fusion``; ``channels`` maps modality to channels by level."""
+    """Offer fusions. ``build(channels, **options) -> robustmm.Fusion``; ``channels``: modality -> channels by level."""
 
 
 @hookspec

@@ -8,8 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from robustmm import Component, Encoder, Modality, Options, RobustmmError, hookimpl
-from robustmm.errors import did_you_mean
+from robustmm import Component, Encoder, Modality, Options, RobustmmError, did_you_mean, hookimpl
 
 from ._layers import check_rank
 from ._weights import (

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from torch import Tensor, nn
 
-from robustmm import RobustmmError, ShapeError
-from robustmm.errors import did_you_mean
+from robustmm import RobustmmError, ShapeError, did_you_mean
 
 #: Option text of every fusion that projects.
 DIM_HELP = "width of the fused feature"

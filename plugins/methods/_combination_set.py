@@ -8,9 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from robustmm import Combination, Task
-from robustmm.losses.combination_regularisation import masked_mean, outer_mean
-from robustmm.masks import all_combinations, combination_name, presence_of
+from robustmm import Combination, Task, all_combinations, combination_name, masked_mean, outer_mean, presence_of
 
 RegularisationForm = Literal["masked", "outer"]
 

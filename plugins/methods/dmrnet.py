@@ -26,11 +26,12 @@ from robustmm import (
     Options,
     Output,
     ShapeError,
+    all_combinations,
+    all_reduce_sum,
+    gaussian_kl,
     hookimpl,
+    parse_combination,
 )
-from robustmm.distributed import all_reduce_sum
-from robustmm.losses.gaussian_kl import gaussian_kl
-from robustmm.masks import all_combinations, parse_combination
 
 from ._combination_set import (
     CombinationSet,
@@ -273,7 +274,7 @@ class DMRNet(Method):
         if shown:
             self.hard.replace(with_subsets(max(shown, key=lambda pair: pair[0])[1]))
 
-    def deployable(self) -> nn.Module:
+    def deployable(self) -> Method:
         """Trunk, mean and main head, shared with this method; same output in evaluation."""
         deployed = DeployedDMRNet(shared_blueprint(self, self._specifications), self.mean)
         deployed.training = self.training

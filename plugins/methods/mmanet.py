@@ -30,11 +30,13 @@ from robustmm import (
     Output,
     RunFailed,
     Task,
+    combination_name,
+    histogram_divergence,
     hookimpl,
+    margin_aware_distillation,
+    margin_weights,
+    parse_combination,
 )
-from robustmm.losses.histogram_divergence import histogram_divergence
-from robustmm.losses.margin_aware_distillation import margin_aware_distillation, margin_weights
-from robustmm.masks import combination_name, parse_combination
 
 from ._combination_set import CombinationSet, RegularisationForm, combination_loss, missing_one, with_subsets
 from ._deployment import shared_blueprint
@@ -275,7 +277,7 @@ class MMANet(Method):
         if clock.epoch == self.warmup_epochs - 1 and self.drifts:
             self.weak.replace(with_subsets(max(candidates, key=lambda combination: self.drifts[combination])))
 
-    def deployable(self) -> nn.Module:
+    def deployable(self) -> Method:
         """Trunk and head as a plain method, shared with this one."""
         deployed = Method(shared_blueprint(self, self._blueprint.modalities))
         deployed.training = self.training

@@ -9,8 +9,7 @@ import torch
 from pydantic import AfterValidator, Field
 from torch import Tensor
 
-from robustmm import RobustmmError
-from robustmm.masks import combination_name, combination_table, parse_combination, presence_of
+from robustmm import RobustmmError, combination_name, combination_table, parse_combination, presence_of
 
 
 def _some_weight(weights: dict[str, float]) -> dict[str, float]:

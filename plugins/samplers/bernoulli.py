@@ -9,8 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from robustmm import CombinationSampler, Component, Options, hookimpl
-from robustmm.masks import draw_bernoulli, parse_combination
+from robustmm import CombinationSampler, Component, Options, draw_bernoulli, hookimpl, parse_combination
 
 Rate = Annotated[float, Field(ge=0, le=1)]
 

@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from robustmm import CombinationSampler, Component, Options, hookimpl
-from robustmm.masks import draw_cardinality
+from robustmm import CombinationSampler, Component, Options, draw_cardinality, hookimpl
 
 
 class Cardinality(CombinationSampler):

@@ -8,8 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from robustmm import CombinationSampler, Component, Options, hookimpl
-from robustmm.masks import keep_one, parse_combination, presence_of
+from robustmm import CombinationSampler, Component, Options, hookimpl, keep_one, parse_combination, presence_of
 
 
 class FixedOptions(Options):

@@ -8,8 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from robustmm import CombinationSampler, Component, Options, hookimpl
-from robustmm.masks import draw_stratified
+from robustmm import CombinationSampler, Component, Options, draw_stratified, hookimpl
 
 from ._table import Weights, weight_table
 

@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from robustmm import CombinationSampler, Component, Options, hookimpl
-from robustmm.masks import draw_uniform
+from robustmm import CombinationSampler, Component, Options, draw_uniform, hookimpl
 
 
 class Uniform(CombinationSampler):

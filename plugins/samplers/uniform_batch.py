@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from robustmm import CombinationSampler, Component, Options, hookimpl
-from robustmm.masks import draw_for_batch
+from robustmm import CombinationSampler, Component, Options, draw_for_batch, hookimpl
 
 from ._table import weight_table
 

@@ -8,8 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from robustmm import CombinationSampler, Component, Options, hookimpl
-from robustmm.masks import draw_from
+from robustmm import CombinationSampler, Component, Options, draw_from, hookimpl
 
 from ._table import Weights, weight_table
 
