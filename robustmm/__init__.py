@@ -50,6 +50,7 @@ _HOME = {
         "did_you_mean",
     ),
     "robustmm.hookspecs": ("hookimpl",),
+    "robustmm.imports": ("import_torchvision",),
     "robustmm.losses.combination_regularisation": (
         "masked_mean",
         "outer_mean",
@@ -157,6 +158,7 @@ if TYPE_CHECKING:
     from robustmm.errors import ShapeError as ShapeError
     from robustmm.errors import did_you_mean as did_you_mean
     from robustmm.hookspecs import hookimpl as hookimpl
+    from robustmm.imports import import_torchvision as import_torchvision
     from robustmm.losses.combination_regularisation import masked_mean as masked_mean
     from robustmm.losses.combination_regularisation import outer_mean as outer_mean
     from robustmm.losses.gaussian_kl import gaussian_kl as gaussian_kl

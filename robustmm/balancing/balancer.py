@@ -34,7 +34,7 @@ class Update:
 
     Args:
         presence: (B, M) bool: what this update shows.
-        trains: Modalities whose encoders it may change, and None for all; parameters outside every encoder always train.
+        trains: Modalities whose encoders it may change, None for all; parameters outside encoders always train.
     """
 
     presence: Tensor

@@ -12,6 +12,7 @@ import robustmm
 ROOT = Path(__file__).parents[2]
 #: Each layer may import from itself and from those after it.
 LAYERS = (
+    {"__main__"},
     {"cli", "commands"},
     {"run"},
     {"testing"},
@@ -26,6 +27,7 @@ LAYERS = (
     {"hookspecs"},
     {"losses", "metrics", "masks", "distributed", "seeding"},
     {"registry", "types"},
+    {"imports"},
     {"errors"},
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
