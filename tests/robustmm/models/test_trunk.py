@@ -230,3 +230,18 @@ def test_late_trunk__parameter_groups_are_the_encoders_and_disjoint(count):
     assert list(groups) == list(trunk.modalities)
     assert len(ids) == len(set(ids))
     assert set(ids) == {id(p) for p in trunk.encoders.parameters()}
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("policy", POLICIES)
+def test_late_trunk__runs_and_learns_under_bfloat16_autocast(fusion, policy):
+    trunk = make_trunk(3, fusion, policy).train()
+    presence = torch.tensor([[1, 1, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0], [0, 0, 0]]).bool()
+    inputs = make_inputs(trunk)
+    with torch.autocast("cpu", torch.bfloat16):
+        features, (fused,) = trunk(inputs, presence)
+        again = trunk.refuse(features, presence)
+    fused.float().square().sum().backward()
+    assert fused.isfinite().all()
+    assert all(p.grad.isfinite().all() for p in trunk.parameters() if p.grad is not None)
+    assert again is None or again[0].equal(fused)
