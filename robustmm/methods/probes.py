@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Literal, NamedTuple
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -76,10 +76,19 @@ def masked_logits(method: Method, output: Output) -> dict[str, Tensor] | None:
     return logits
 
 
+def precision_of(method: Method, output: Output) -> AbstractContextManager[Any]:
+    """The mixed precision in which ``output`` was computed; whoever asks later may stand outside of it."""
+    weights = next(method.parameters()).dtype
+    tensors = [output.logits, *output.fused, *(level for levels in output.features.values() for level in levels)]
+    reduced = [tensor.dtype for tensor in tensors if tensor.dtype.itemsize < weights.itemsize]
+    return torch.autocast(output.logits.device.type, dtype=reduced[0]) if reduced else nullcontext()
+
+
 def unimodal_logits(method: Method, output: Output) -> UnimodalLogits | None:
     """The exact share of each modality where there is one, else the masked readout; None if neither works."""
-    split = split_logits(method, output)
-    if split is not None:
-        return UnimodalLogits(split, "split")
-    masked = masked_logits(method, output)
+    with precision_of(method, output):
+        split = split_logits(method, output)
+        if split is not None:
+            return UnimodalLogits(split, "split")
+        masked = masked_logits(method, output)
     return None if masked is None else UnimodalLogits(masked, "masked")

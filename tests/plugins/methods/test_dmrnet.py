@@ -266,6 +266,18 @@ def test_hcr__in_dense_prediction_is_normalised_by_its_own_pixels():
     torch.testing.assert_close(method.losses(output, data, tiny.clock())["hcr"].value, expected)
 
 
+@pytest.mark.parametrize("dense", [False, True])
+def test_mixed_precision__gives_terms_in_float32_and_finite_gradients(dense):
+    method = DMRNet(tiny.blueprint(2, dense=dense), hard=["rgb"])
+    data = tiny.batch(2, size=16, dense=dense)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        terms = terms_at(method, data, tiny.mixed_presence(2, 16), 6)
+    assert len(terms) == 3
+    assert {term.value.dtype for term in terms.values()} == {torch.float32}
+    sum(term.value for term in terms.values()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in method.parameters())
+
+
 # --- mining ---
 
 
@@ -302,6 +314,15 @@ def test_mining__ignores_combinations_that_were_never_shown():
     mine(nothing, {("rgb", "depth", "ir"): 0.5})
     assert nothing.hard.names == []
     assert "hcr" not in terms_at(nothing, tiny.batch(3), tiny.mixed_presence(3), 9)
+
+
+def test_mining__adds_up_over_processes(monkeypatch):
+    """Depth has the larger variance here, rgb over all processes."""
+    elsewhere = torch.tensor([[90.0, 1.0], [10.0, 10.0]])
+    monkeypatch.setattr(dmrnet, "all_reduce_sum", lambda totals: totals + elsewhere)
+    method = DMRNet(tiny.blueprint(2))
+    mine(method, {("rgb",): 1.0, ("depth",): 2.0})
+    assert method.hard.names == ["rgb"]
 
 
 def test_mining__with_one_modality_finds_nothing():

@@ -286,6 +286,19 @@ def test_ogm_scores__keep_the_exact_split_of_the_logits():
     assert view.unimodal.source == "split"
 
 
+@pytest.mark.parametrize("dense", [False, True])
+def test_mixed_precision__gives_terms_in_float32_and_finite_gradients(dense):
+    method = ready(2, dense=dense)
+    method.weak.replace([("rgb",)])
+    data = tiny.batch(2, size=16, dense=dense)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        terms = terms_at(method, data, tiny.mixed_presence(2, 16), 6)
+    assert len(terms) == 3
+    assert {term.value.dtype for term in terms.values()} == {torch.float32}
+    sum(term.value for term in terms.values()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in method.parameters())
+
+
 # --- mining ---
 
 SHARES = {("rgb", "depth"): 68, ("rgb", "ir"): 50, ("depth", "ir"): 72, ("rgb", "depth", "ir"): 70}

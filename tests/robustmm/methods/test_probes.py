@@ -88,3 +88,26 @@ def test_evaluating__restores_each_part_after_an_error():
     with pytest.raises(ArithmeticError), evaluating(module):
         module(torch.ones(1, 2))
     assert [part.training for part in module.modules()] == [True, True, False]
+
+
+@pytest.mark.parametrize("kind", [Method, OwnReadout])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_unimodal__after_a_mixed_precision_forward_keeps_its_precision(kind, dtype):
+    """Balancers ask after backward, when autocast is over."""
+    torch.manual_seed(0)
+    method = kind(tiny.blueprint(2))
+    presence = torch.ones(8, 2).bool()
+    with torch.autocast("cpu", dtype=dtype):
+        output = forward(method, 2, presence)
+    full = unimodal_logits(method, forward(method, 2, presence))
+    mixed = unimodal_logits(method, output)
+    assert mixed.source == full.source
+    for name, logits in full.logits.items():
+        torch.testing.assert_close(mixed.logits[name].float(), logits, atol=0.05, rtol=0.05)
+
+
+def test_unimodal__of_a_model_in_half_precision_throughout():
+    method = OwnReadout(tiny.blueprint(2)).to(torch.bfloat16)
+    inputs = {name: value.bfloat16() for name, value in tiny.batch(2).inputs.items()}
+    output = method(inputs, torch.ones(8, 2).bool())
+    assert unimodal_logits(method, output).logits["rgb"].dtype == torch.bfloat16
