@@ -20,6 +20,8 @@ LOG_FROM = 30.0
 #: Curves with fewer points than this show them as dots too.
 DOTTED_BELOW = 41
 ROW_HEIGHT = 34
+#: Letters of a modality's name that fit beside a row; the table beside the figure has the whole name.
+NAME_LENGTH = 18
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Dot:
         x: In view box units.
         y: In view box units.
         label: What it is, shown on hovering.
-        mark: ``dot``, ``cross`` (degenerate) or ``ring`` (hollow).
+        mark: ``dot``, ``soft`` (one of many), ``cross`` (degenerate) or ``ring`` (hollow).
     """
 
     x: float
@@ -165,6 +167,9 @@ def size_figure(rows: Sequence[Row], spreads: Sequence[Spread], metric: str) -> 
     y = axis_for(known, HEIGHT - BOTTOM, TOP)
     x = Axis(spreads[0].size - 0.5, spreads[-1].size + 0.5, LEFT, WIDTH - RIGHT)
     dots = [dot for spread in spreads for dot in _cloud(rows, spread.size, metric, x, y)]
+    crosses = tuple(dot for dot in dots if dot.mark == "cross")
+    plain = Series("one combination", 1, dots=tuple(dot for dot in dots if dot.mark != "cross"))
+    degenerate = (Series("degenerate", 7, dots=crosses),) if crosses else ()
     means = [(x.at(spread.size), y.at(spread.mean)) for spread in spreads if spread.mean is not None]
     said = "; ".join(f"{spread.size} present: mean {number(spread.mean)}" for spread in spreads)
     return Figure(
@@ -174,7 +179,7 @@ def size_figure(rows: Sequence[Row], spreads: Sequence[Spread], metric: str) -> 
         y_label=metric,
         x_ticks=tuple(Tick(x.at(spread.size), str(spread.size)) for spread in spreads),
         y_ticks=y.ticks(),
-        series=(Series("one combination", 1, dots=tuple(dots)), Series("mean", 0, path=_path(means))),
+        series=(plain, *degenerate, Series("mean", 0, path=_path(means))),
     )
 
 
@@ -188,15 +193,15 @@ def _cloud(rows: Sequence[Row], size: int, metric: str, x: Axis, y: Axis) -> lis
         aside = ((place + 1) * golden % 1 - 0.5) * 0.5 if len(group) > 1 else 0.0
         score = row["metrics"][metric]
         label = f"{row['combination']}: {number(score)}" + (" (degenerate)" if row["degenerate"] else "")
-        dots.append(Dot(x.at(size + aside), y.at(score), label, "cross" if row["degenerate"] else "dot"))
+        dots.append(Dot(x.at(size + aside), y.at(score), label, "cross" if row["degenerate"] else "soft"))
     return dots
 
 
 def worth_figure(worths: Sequence[Worth], metric: str) -> Figure:
-    """Per modality, the mean score without it and with it, joined by a line."""
+    """Per modality, the mean score without it and of the same combinations with it, joined by a line."""
     known = [value for worth in worths for value in (worth.present, worth.absent) if value is not None]
-    longest = max(len(worth.modality) for worth in worths)
-    left = min(24 + 8 * longest, WIDTH // 3)
+    names = [_shortened(worth.modality) for worth in worths]
+    left = 24 + 8 * max(len(name) for name in names)
     x = axis_for(known, left + 8, WIDTH - RIGHT - 8)
     places = [TOP + ROW_HEIGHT * (row + 0.5) for row in range(len(worths))]
     absent, present, bars = [], [], []
@@ -207,19 +212,23 @@ def worth_figure(worths: Sequence[Worth], metric: str) -> Figure:
             present.append(Dot(x.at(worth.present), y, f"with {worth.modality}: {number(worth.present)}"))
         if worth.absent is not None and worth.present is not None:
             bars.append((x.at(worth.absent), x.at(worth.present), y))
-    said = "; ".join(f"{worth.modality} {number(worth.absent)} to {number(worth.present)}" for worth in worths)
+    said = "; ".join(f"{worth.modality} from {number(worth.absent)} to {number(worth.present)}" for worth in worths)
     return Figure(
         title=f"Mean {metric} without and with each modality",
-        text=f"Mean {metric} over the combinations without and with each modality: {said}.",
+        text=f"Mean {metric} of the combinations without each modality, and after it has joined them: {said}.",
         x_label=f"mean {metric}",
         y_label="",
         x_ticks=x.ticks(),
-        y_ticks=tuple(Tick(y, worth.modality) for worth, y in zip(worths, places, strict=True)),
+        y_ticks=tuple(Tick(y, name) for name, y in zip(names, places, strict=True)),
         series=(Series("without", 1, dots=tuple(absent)), Series("with", 0, dots=tuple(present))),
         bars=tuple(bars),
         height=TOP + ROW_HEIGHT * len(worths) + BOTTOM,
         left=left,
     )
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= NAME_LENGTH else name[: NAME_LENGTH - 1] + "…"
 
 
 def loss_figure(logs: Sequence[Mapping[str, Any]]) -> Figure | None:

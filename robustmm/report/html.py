@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from robustmm.report.tables import FULL_TABLE
 
 #: The protocol that the page shows.
 PROTOCOL = "combinations"
+#: Of templates and style sheet.
+HOME = Path(__file__).parent
 
 UNIMODAL_SOURCES = {
     "split": "The own prediction is the modality's exact share of the fused logits while all the others are present: "
@@ -164,17 +167,22 @@ def _flat(values: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _render(content: Mapping[str, Any]) -> str:
-    home = Path(__file__).parent
+    style = Markup((HOME / "report.css").read_text(encoding="utf-8"))
+    return _environment().get_template("report.html.jinja").render(style=style, **content)
+
+
+@cache
+def _environment() -> Environment:
+    """Compiled templates; a sweep writes many pages."""
     environment = Environment(
-        loader=FileSystemLoader(home),
+        loader=FileSystemLoader(HOME),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {"number": _number, "signed": _signed, "share": _share, "words": _words, "flat": _flat}
-    style = Markup((home / "report.css").read_text(encoding="utf-8"))
-    return environment.get_template("report.html.jinja").render(style=style, **content)
+    return environment
 
 
 def _number(value: float | None) -> str:

@@ -37,21 +37,29 @@ class Spread:
 class Worth:
     """What one modality brings; every value is None where no combination can tell.
 
+    Like is compared with like: over the pairs of combinations that differ in this modality only. A mean over all the
+    combinations that have it would hold the modality alone, which has no partner without it, and so make a weak
+    modality look harmful.
+
     Args:
         modality: Its name.
-        present: Mean score over the combinations that have it.
-        absent: Mean score over those that lack it.
-        gain: Mean change when it joins a combination, over the pairs that differ in nothing else.
+        absent: Mean score of the pairs' halves without it.
+        present: Mean score of the halves with it.
+        gain: ``present - absent``.
         alone: Score of the fused model shown this modality only.
         own: Score of the modality's own prediction.
+        alone_degenerate: Whether the fused model shown this modality only is degenerate.
+        own_degenerate: Whether the own prediction is.
     """
 
     modality: str
-    present: float | None
     absent: float | None
+    present: float | None
     gain: float | None
     alone: float | None
     own: float | None
+    alone_degenerate: bool
+    own_degenerate: bool
 
 
 @dataclass(frozen=True)
@@ -108,23 +116,31 @@ def worth_of_modalities(record: Mapping[str, Any], metric: str) -> list[Worth]:
         metric: Name of the score.
     """
     scores = {frozenset(members(row)): row["metrics"][metric] for row in record["rows"]}
-    own = {row["combination"]: row["metrics"][metric] for row in record["unimodal"]["rows"]}
-    return [_worth(name, scores, own.get(name)) for name in modalities_of(record["rows"])]
+    alone = {row["combination"]: row for row in record["rows"]}
+    own = {row["combination"]: row for row in record["unimodal"]["rows"]}
+    return [
+        _worth(name, metric, scores, alone=alone.get(name), own=own.get(name)) for name in modalities_of(record["rows"])
+    ]
 
 
-def _worth(name: str, scores: Mapping[frozenset[str], float | None], own: float | None) -> Worth:
-    gains = []
+def _worth(
+    name: str, metric: str, scores: Mapping[frozenset[str], float | None], *, alone: Row | None, own: Row | None
+) -> Worth:
+    pairs = []
     for combination, before in scores.items():
         after = scores.get(combination | {name})
         if name not in combination and before is not None and after is not None:
-            gains.append(after - before)
+            pairs.append((before, after))
+    absent, present = mean(before for before, _ in pairs), mean(after for _, after in pairs)
     return Worth(
         modality=name,
-        present=mean(score for combination, score in scores.items() if name in combination),
-        absent=mean(score for combination, score in scores.items() if name not in combination),
-        gain=mean(gains),
-        alone=scores.get(frozenset({name})),
-        own=own,
+        absent=absent,
+        present=present,
+        gain=None if absent is None or present is None else present - absent,
+        alone=None if alone is None else alone["metrics"][metric],
+        own=None if own is None else own["metrics"][metric],
+        alone_degenerate=alone is not None and alone["degenerate"],
+        own_degenerate=own is not None and own["degenerate"],
     )
 
 

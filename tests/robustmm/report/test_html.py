@@ -1,0 +1,375 @@
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+import robustmm.report.html as report
+from robustmm.commands.report import command
+from robustmm.errors import CheckpointError
+from robustmm.report.html import write_report
+
+VOID = {"meta", "wbr", "br", "input"}
+SVG_LEAVES = {"line", "circle", "polyline", "path"}
+
+
+@dataclass
+class Node:
+    tag: str
+    attributes: dict[str, str | None]
+    children: list[Node | str] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        return " ".join("".join(c if isinstance(c, str) else c.raw for c in self.children).split())
+
+    @property
+    def raw(self) -> str:
+        return "".join(c if isinstance(c, str) else c.raw for c in self.children)
+
+    def find(self, tag: str, **attributes: str) -> list[Node]:
+        found: list[Node] = []
+        for child in self.children:
+            if isinstance(child, Node):
+                wanted = {name.replace("_", "-"): value for name, value in attributes.items()}
+                if child.tag == tag and all(child.attributes.get(name) == value for name, value in wanted.items()):
+                    found.append(child)
+                found += child.find(tag, **attributes)
+        return found
+
+
+class Tree(HTMLParser):
+    """A page as nodes; a tag that is closed out of order is an error of the page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.root = Node("", {})
+        self.open = [self.root]
+        self.feed(text)
+        assert self.open == [self.root], [node.tag for node in self.open]
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        node = Node(tag, dict(attrs))
+        self.open[-1].children.append(node)
+        if tag not in VOID:
+            self.open.append(node)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag in SVG_LEAVES, tag
+        self.open[-1].children.append(Node(tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop().tag == tag
+
+    def handle_data(self, data: str) -> None:
+        self.open[-1].children.append(data)
+
+
+def make_record(modalities: list[str], **changes: Any) -> dict[str, Any]:
+    """A record as `robustmm evaluate` writes it, with scores that all differ."""
+    rows = []
+    for size in range(1, len(modalities) + 1):
+        for combo in combinations(modalities, size):
+            place = len(rows)
+            rows.append(
+                {
+                    "combination": "+".join(combo),
+                    "metrics": {"accuracy": 0.4 + place / 137, "auroc": None if place == 0 else 0.9 - place / 991},
+                    "samples": 100 + place,
+                    "excluded": 0,
+                    "incomplete": 0,
+                    "degenerate": False,
+                }
+            )
+    accuracy = [row["metrics"]["accuracy"] for row in rows]
+    mean = sum(accuracy) / len(accuracy)
+    record = {
+        "run": "demo",
+        "dataset": "six_views",
+        "split": "test",
+        "method": "dmrnet",
+        "balancer": "ogm",
+        "missing_policy": "zero_feature",
+        "seed": 3,
+        "score": "accuracy",
+        "directions": {"accuracy": "max", "auroc": "max"},
+        "classes": ["no", "yes"],
+        "selection": {"part": "validation", "metric": "mean/accuracy", "value": 0.8125, "epoch": 1},
+        "data": {"validation": "the data set's own", "test_samples": 100},
+        "rows": rows,
+        "aggregates": {
+            "mean": {"accuracy": mean, "auroc": None},
+            "worst": {"accuracy": accuracy[0], "auroc": None},
+            "complete": {"accuracy": accuracy[-1], "auroc": None},
+            "drop": {"accuracy": accuracy[-1] - mean, "auroc": None},
+        },
+        "unimodal": {"source": None, "rows": []},
+        "degenerate": [],
+    }
+    return record | changes
+
+
+def page_of(folder: Path, record: dict[str, Any]) -> Node:
+    results = {"format": 1, "protocols": {"combinations": record}}
+    (folder / "results.json").write_text(json.dumps(results), encoding="utf-8")
+    return Tree(write_report(folder).read_text(encoding="utf-8")).root
+
+
+def remarks_of(page: Node) -> list[str]:
+    (box,) = page.find("aside", **{"class": "remarks"})
+    return [item.text for item in box.find("li")]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_report__combination_table_holds_the_numbers_of_the_results(tmp_path: Path, count: int) -> None:
+    record = make_record(list("abcde"[:count]))
+    (table,) = page_of(tmp_path, record).find("table", id="combination-table")
+    rows = [node for node in table.find("tr") if "data-combination" in node.attributes]
+    assert len(rows) == 2**count - 1
+    for row, given in zip(rows, record["rows"], strict=True):
+        assert row.attributes["data-combination"] == given["combination"]
+        accuracy, auroc, *counts = row.find("td")
+        for cell, value in ((accuracy, given["metrics"]["accuracy"]), (auroc, given["metrics"]["auroc"])):
+            assert cell.text == ("–" if value is None else f"{value:.4f}")
+            assert cell.attributes["data-value"] == ("" if value is None else str(value))
+        assert [cell.text for cell in counts] == [str(given["samples"]), "0", "0"]
+    for name, values in record["aggregates"].items():
+        (row,) = table.find("tr", data_aggregate=name)
+        assert [cell.text for cell in row.find("td")[:2]] == [f"{values['accuracy']:.4f}", "–"]
+
+
+def test_report__cards_hold_the_aggregates_of_the_main_score(tmp_path: Path) -> None:
+    record = make_record(["rgb", "depth"])
+    page = page_of(tmp_path, record)
+    for name, values in record["aggregates"].items():
+        (card,) = page.find("div", id=f"card-{name}")
+        assert card.find("dd")[0].text == f"{values['accuracy']:.4f}"
+    assert page.find("div", id="card-worst")[0].find("dd")[1].text == "rgb"
+
+
+def test_report__main_score_is_the_first_column(tmp_path: Path) -> None:
+    record = make_record(["rgb", "depth"], score="auroc")
+    (table,) = page_of(tmp_path, record).find("table", id="combination-table")
+    heads = [cell.text for cell in table.find("thead")[0].find("th")]
+    assert heads[:3] == ["combination", "auroc more is better", "accuracy more is better"]
+
+
+def test_report__says_degenerate_in_words(tmp_path: Path) -> None:
+    record = make_record(["rgb", "depth"], degenerate=["depth"])
+    record["rows"][1]["degenerate"] = True
+    page = page_of(tmp_path, record)
+    (row,) = page.find("tr", data_combination="depth")
+    assert row.find("th")[0].text == "depth degenerate"
+    assert page.find("tr", data_combination="rgb")[0].find("th")[0].text == "rgb"
+    assert remarks_of(page)[0].startswith("Warning: 1 degenerate combination: depth.")
+    (worth,) = page.find("tr", data_modality="depth")
+    assert worth.find("td")[3].text.endswith("degenerate")
+
+
+def test_report__says_what_changes_the_meaning_of_the_numbers(tmp_path: Path) -> None:
+    data = {"validation": "carved from training by classes, fraction 0.15, seed 0"}
+    record = make_record(["rgb", "depth"], data=data)
+    record["rows"][0]["excluded"] = 7
+    record["rows"][2]["incomplete"] = 9
+    record["rows"].pop(1)
+    (tmp_path / "metrics.jsonl").write_text('{"kind": "end", "step": 4, "status": "interrupted"}\n')
+    (tmp_path / "env.json").write_text('{"commit": "abc-dirty"}')
+    said = remarks_of(page_of(tmp_path, record))
+    assert [text.split()[0] for text in said] == ["Warning:"] * 3 + ["Note:"] * 4
+    for part, text in zip(
+        (
+            "left out of 1 combination, up to 7",
+            "In 1 combination some samples, up to 9",
+            "ended as 'interrupted'",
+            "missing policy 'zero_feature'",
+            "it was carved from training by classes, fraction 0.15, seed 0",
+            "2 of the 3 combinations",
+            "abc-dirty",
+        ),
+        said,
+        strict=True,
+    ):
+        assert part in text
+
+
+def test_report__clean_run_has_no_warning(tmp_path: Path) -> None:
+    assert [text.split()[0] for text in remarks_of(page_of(tmp_path, make_record(["rgb", "depth"])))] == ["Note:"]
+
+
+def test_report__states_the_selection(tmp_path: Path) -> None:
+    (statement,) = page_of(tmp_path, make_record(["rgb"])).find("p", **{"class": "selection"})
+    assert "epoch 1 (counted from 0), selected by mean/accuracy on the validation part" in statement.text
+    assert "0.8125" in statement.text
+
+
+def test_report__many_combinations_are_summed_up_by_size(tmp_path: Path) -> None:
+    record = make_record(list("abcde"))
+    page = page_of(tmp_path, record)
+    scores = [row["metrics"]["accuracy"] for row in record["rows"] if row["combination"].count("+") == 1]
+    (row,) = page.find("tr", data_size="2")
+    expected = [sum(scores) / 10, min(scores), max(scores)]
+    assert [cell.text for cell in row.find("td")] == [*(f"{value:.4f}" for value in expected), "10"]
+    assert page.find("title", id="fig-sizes-title")
+
+
+def test_report__few_combinations_need_no_summary_by_size(tmp_path: Path) -> None:
+    page = page_of(tmp_path, make_record(list("abcd")))
+    assert not page.find("section", id="sizes")
+    assert page.find("section", id="worth")
+
+
+def test_report__one_modality_has_nothing_to_compare(tmp_path: Path) -> None:
+    assert not page_of(tmp_path, make_record(["rgb"])).find("section", id="worth")
+
+
+@pytest.mark.parametrize(("source", "words"), [("split", "exact share"), ("masked", "hidden after encoding")])
+def test_report__own_predictions_stand_beside_the_fused_with_their_source(
+    tmp_path: Path, source: str, words: str
+) -> None:
+    own = [
+        {"combination": name, "metrics": {"accuracy": value, "auroc": None}, "degenerate": False}
+        for name, value in (("rgb", 0.25), ("depth", 0.75))
+    ]
+    page = page_of(tmp_path, make_record(["rgb", "depth"], unimodal={"source": source, "rows": own}))
+    (row,) = page.find("tr", data_modality="rgb")
+    # rgb alone 0.4, depth alone 0.4 + 1/137, both 0.4 + 2/137
+    assert [cell.text for cell in row.find("td")] == ["0.4073", "0.4146", "+0.0073", "0.4000", "0.2500"]
+    assert words in page.find("section", id="worth")[0].text
+
+
+def test_report__draws_training_and_marks_the_selected_epoch(tmp_path: Path) -> None:
+    lines = [
+        {"kind": "log", "step": 1, "loss/task": 2.0, "loss/total": 2.0, "lr": 0.1},
+        {"kind": "epoch", "step": 1, "epoch": 0, "validation/mean/accuracy": 0.5, "validation/worst/accuracy": "nan"},
+        {"kind": "log", "step": 2, "loss/task": 1.0, "loss/total": 1.0, "lr": 0.1},
+        {"kind": "epoch", "step": 2, "epoch": 1, "validation/mean/accuracy": 0.7, "validation/worst/accuracy": 0.1},
+        {"kind": "message", "step": 2, "text": "stopped early"},
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"kind": "lo')
+    page = page_of(tmp_path, make_record(["rgb", "depth"]))
+    losses, scores = page.find("section", id="training")[0].find("svg", role="img")
+    assert losses.find("desc")[0].text == "Loss terms by optimiser step: task from 2 to 1."
+    assert "mean/accuracy from 0.5 to 0.7; worst/accuracy from 0.1 to 0.1" in scores.find("desc")[0].text
+    assert [node.text for node in scores.find("text") if "rule-label" in (node.attributes["class"] or "")] == [
+        "selected: epoch 1"
+    ]
+    assert [item.text for item in page.find("section", id="training")[0].find("li")] == ["stopped early"]
+
+
+def test_report__works_from_results_alone(tmp_path: Path) -> None:
+    page = page_of(tmp_path, make_record(["rgb", "depth"]))
+    assert "has no metrics.jsonl" in page.find("section", id="training")[0].text
+    setup = page.find("section", id="setup")[0].text
+    assert "no config.yaml" in setup
+    assert "no env.json" in setup
+
+
+def test_report__shows_configuration_and_environment(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("method:\n  name: dmrnet\n")
+    (tmp_path / "env.json").write_text(json.dumps({"gpus": [], "cuda": None, "versions": {"torch": "2.15"}}))
+    setup = page_of(tmp_path, make_record(["rgb", "depth"])).find("section", id="setup")[0]
+    assert setup.find("code")[0].raw == "method:\n  name: dmrnet\n"
+    facts = {row.find("th")[0].text: row.find("td")[0].text for row in setup.find("tr")}
+    assert facts["versions: torch"] == "2.15"
+    assert facts["gpus"] == "none"
+    assert facts["cuda"] == "–"
+    assert facts["test samples"] == "100"
+
+
+def test_report__escapes_names(tmp_path: Path) -> None:
+    record = make_record(["<b>rgb</b>", "depth"], run='<script>alert("x")</script>')
+    (tmp_path / "config.yaml").write_text("name: </code><script>alert(1)</script>")
+    page = page_of(tmp_path, record)
+    assert page.find("h1")[0].text == '<script>alert("x")</script>'
+    assert page.find("b") == []
+    assert len(page.find("script")) == 1
+
+
+def test_report__needs_no_network_and_no_other_file(tmp_path: Path) -> None:
+    page_of(tmp_path, make_record(list("abcde")))
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"https?:|<link|<img|\ssrc=|\shref=|@import|url\(", text)
+    assert "default-src 'none'" in text
+
+
+def test_report__is_accessible(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"kind": "log", "step": 1, "loss/task": 2.0}\n')
+    page = page_of(tmp_path, make_record(list("abcde")))
+    assert all(table.find("caption")[0].text for table in page.find("table"))
+    assert all(head.attributes.get("scope") in ("col", "row") for head in page.find("th"))
+    pictures = [svg for svg in page.find("svg") if svg.attributes.get("aria-hidden") != "true"]
+    assert len(pictures) == 3
+    for svg in pictures:
+        assert svg.attributes["role"] == "img"
+        label = f"{svg.find('title')[0].attributes['id']} {svg.find('desc')[0].attributes['id']}"
+        assert svg.attributes["aria-labelledby"] == label
+    named = [node.attributes.get("id") for tag in ("section", "h2", "h3", "title", "desc") for node in page.find(tag)]
+    identities = [name for name in named if name]
+    assert len(identities) == len(set(identities))
+    assert len(page.find("h1")) == 1
+
+
+def test_report__replaces_the_page_and_leaves_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "report.html").write_text("old")
+    page_of(tmp_path, make_record(["rgb"]))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "results.json"]
+    assert (tmp_path / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_report__without_results_says_how_to_get_them(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"results\.json cannot be read: .*run `robustmm evaluate`"):
+        write_report(tmp_path)
+
+
+def test_report__without_its_protocol_says_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text('{"format": 1, "protocols": {"corruption": {}}}')
+    with pytest.raises(
+        CheckpointError, match=r"has no protocol 'combinations' \(it has corruption\); run `robustmm evaluate"
+    ):
+        write_report(tmp_path)
+
+
+def test_report_command__prints_the_page(tmp_path: Path) -> None:
+    page_of(tmp_path, make_record(["rgb"]))
+    (tmp_path / "report.html").unlink()
+    result = CliRunner().invoke(command, [str(tmp_path)], catch_exceptions=False)
+    assert result.output == f"{tmp_path / 'report.html'}\n"
+    assert (tmp_path / "report.html").is_file()
+
+
+def _luminance(colour: str) -> float:
+    channels = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def _contrast(one: str, other: str) -> float:
+    low, high = sorted((_luminance(one), _luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_style__contrast_reaches_wcag_aa(scheme: int) -> None:
+    # WCAG 2.1, 1.4.3 (text, 4.5) and 1.4.11 (marks, 3)
+    style = (Path(report.__file__).parent / "report.css").read_text(encoding="utf-8")
+    blocks = re.findall(r":root \{(.*?)\}", style, re.DOTALL)
+    colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})\b", blocks[scheme]))
+    for text, ground in (
+        ("ink", "surface"),
+        ("ink", "page"),
+        ("ink", "bar"),
+        ("muted", "surface"),
+        ("muted", "page"),
+        ("warn-ink", "warn-page"),
+        ("bad-ink", "bad-page"),
+    ):
+        assert _contrast(colours[text], colours[ground]) >= 4.5, (text, ground)
+    for mark in ("accent", *(f"s{number}" for number in range(8))):
+        assert _contrast(colours[mark], colours["surface"]) >= 3, mark

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from robustmm.report.summaries import modalities_of, name_worst, remarks, spread_by_size, worth_of_modalities
+
+
+def row(combination: str, score: float | None, *, degenerate: bool = False) -> dict[str, Any]:
+    return {
+        "combination": combination,
+        "metrics": {"f1": score},
+        "degenerate": degenerate,
+        "excluded": 0,
+        "incomplete": 0,
+    }
+
+
+def record(*rows: dict[str, Any], own: tuple[dict[str, Any], ...] = ()) -> dict[str, Any]:
+    return {"rows": list(rows), "unimodal": {"source": "split", "rows": list(own)}, "degenerate": []}
+
+
+def test_modalities_of__follow_the_largest_combination() -> None:
+    assert modalities_of([row("c", 0), row("a+b", 0), row("b", 0)]) == ("a", "b", "c")
+
+
+def test_spread_by_size__leaves_unknown_scores_out() -> None:
+    few, many = spread_by_size([row("a", 0.2), row("b", None), row("a+b", None, degenerate=True)], "f1")
+    assert (few.size, few.count, few.low, few.mean, few.high, few.degenerate) == (1, 2, 0.2, 0.2, 0.2, 0)
+    assert (many.size, many.count, many.low, many.mean, many.high, many.degenerate) == (2, 1, None, None, None, 1)
+
+
+def test_worth__compares_the_same_combinations_without_and_with() -> None:
+    # c joins a (0.6 -> 0.7), b (0.4 -> 0.5) and a+b (0.8 -> 0.9); alone it is weak, which must not count against it
+    rows = [
+        row("a", 0.6),
+        row("b", 0.4),
+        row("c", 0.1),
+        row("a+b", 0.8),
+        row("a+c", 0.7),
+        row("b+c", 0.5),
+        row("a+b+c", 0.9),
+    ]
+    worth = worth_of_modalities(record(*rows, own=(row("c", 0.3, degenerate=True),)), "f1")[2]
+    assert worth.modality == "c"
+    assert worth.absent == pytest.approx(0.6)
+    assert worth.present == pytest.approx(0.7)
+    assert worth.gain == pytest.approx(0.1)
+    assert (worth.alone, worth.own) == (0.1, 0.3)
+    assert (worth.alone_degenerate, worth.own_degenerate) == (False, True)
+
+
+def test_worth__is_unknown_without_a_pair() -> None:
+    a, b = worth_of_modalities(record(row("a+b", 0.9), row("a", 0.5)), "f1")
+    assert (a.absent, a.present, a.gain, a.alone) == (None, None, None, 0.5)
+    assert (b.absent, b.present, b.alone, b.own) == (0.5, 0.9, None, None)
+
+
+def test_name_worst__knows_a_degenerate_combination_that_counts_as_chance() -> None:
+    found = record(row("a", 0.3, degenerate=True), row("a+b", 0.9))
+    found |= {"degenerate": ["a"], "aggregates": {"worst": {"f1": 0.1}}}
+    assert name_worst(found, "f1") == "a degenerate combination, counted as chance"
+    found["aggregates"] = {"worst": {"f1": 0.9}}
+    assert name_worst(found, "f1") == "a+b"
+
+
+def test_remarks__shorten_a_long_list_of_names() -> None:
+    found = record(row("a", 0.1)) | {"missing_policy": "zero_input", "data": {}}
+    found["degenerate"] = [f"m{place}" for place in range(10)]
+    warning, note = remarks(found, status="done", commit="abc")
+    assert "10 degenerate combinations: m0, m1, m2, m3, m4, m5, m6, m7 and 2 more." in warning.text
+    assert "'zero_input'" in note.text
