@@ -29,6 +29,7 @@ COMMANDS = {
         "robustmm.commands.train:command", "Train a model and evaluate it on every combination of modalities."
     ),
     "evaluate": Row("robustmm.commands.evaluate:command", "Score a trained run on every combination of modalities."),
+    "report": Row("robustmm.commands.report:command", "Write a run's results as one page, report.html."),
     "explain": Row("robustmm.commands.explain:command", "Say which object acts at which place of the training step."),
     "list": Row("robustmm.commands.listing:command", "List the components of a kind, or the options of one."),
     "plugins": Row("robustmm.commands.plugins:command", "List plugins and what became of them, or check one."),

@@ -28,6 +28,7 @@ from robustmm.engine.train import Trainer
 from robustmm.errors import CheckpointError
 from robustmm.masks import combination_name
 from robustmm.registry import Registry
+from robustmm.report.html import write_report
 from robustmm.report.results import protocol_record, write_protocol
 
 
@@ -249,6 +250,7 @@ def evaluate(folder: RunFolder, registry: Registry, *, fabric: Fabric | None = N
     )
     if distributed.rank() == 0:
         write_protocol(folder.path, "combinations", record, row_facts=row_facts)
+        write_report(folder.path)
     return record
 
 

@@ -178,7 +178,7 @@ class Trainer:
             if improved:
                 self._save_best()
             self.finished = self.selection.exhausted
-            record = _epoch_record(summary, improved) | {"score": self.method.task.score}
+            record = _epoch_record(summary, self.method.task.score, improved)
             self._tell("on_epoch_end", clock.epoch, clock.step, record)
             if self.finished:
                 self._tell("on_message", f"stopped early: no progress in {self.recipe.select_metric}")
@@ -285,8 +285,14 @@ class Trainer:
         self.method.load_method_state(state["method_state"])
 
 
-def _epoch_record(summary: Summary, improved: bool) -> dict[str, Any]:
-    record: dict[str, Any] = {f"validation/{name}": value for name, value in summary.flat.items()}
+def _epoch_record(summary: Summary, score: str, improved: bool) -> dict[str, Any]:
+    """Every metric of the aggregates, and the task's score of each combination."""
+    record: dict[str, Any] = {
+        f"validation/{name}": value
+        for name, value in summary.flat.items()
+        if name.endswith(f"/{score}") or name.split("/")[0] in summary.aggregates
+    }
+    record["score"] = score
     record["degenerate"] = [row["combination"] for row in summary.rows if row["degenerate"]]
     record["improved"] = improved
     return record
