@@ -58,6 +58,16 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
+    @classmethod
+    def contract_example(cls) -> dict[str, Any] | None:
+        """Options with which `robustmm.testing` builds the component; as it stands, the defaults.
+
+        Override it where an option has no default, or where a small network is quicker to test. Options that name
+        modalities may name ``m0``, which is there in every contract test. None means that the component cannot be built
+        without data from outside: its contract is then checked as far as that goes.
+        """
+        return {}
+
 
 @dataclass(frozen=True)
 class Component:

@@ -54,6 +54,11 @@ class AvDigitsOptions(Options):
     protocol: Literal["official", "unseen_speaker"] = Field("official", description="which pairs are tested")
     test_speaker: str = Field("george", description="speaker left out of training; for protocol unseen_speaker")
 
+    @classmethod
+    def contract_example(cls) -> None:
+        """None: the data are not shipped."""
+        return
+
 
 def read_images(path: Path) -> tuple[Tensor, Tensor]:
     """MNIST rows of 784 pixels and the label.

@@ -33,6 +33,11 @@ class TmcOptions(Options):
 
     root: str = Field("$ROBUSTMM_DATA/handwritten_6views", description=f"folder that holds {FILE}")
 
+    @classmethod
+    def contract_example(cls) -> None:
+        """None: the data are not shipped."""
+        return
+
 
 def build_handwritten_6views_tmc(root: str) -> DataSplits:
     """1600 training and 400 test rows, as in the published comparison.

@@ -103,6 +103,11 @@ class ManifestOptions(Options):
     on_unreadable: Literal["error", "missing"] = Field("error", description="stop, or count as absent and report")
     cache: bool = Field(False, description="keep what was read in memory")
 
+    @classmethod
+    def contract_example(cls) -> None:
+        """None: a manifest belongs to data."""
+        return
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if isinstance(self.csv, dict) and not {"train", "test"} <= set(self.csv):

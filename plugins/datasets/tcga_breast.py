@@ -37,6 +37,11 @@ class TcgaOptions(Options):
 
     root: str = Field("$ROBUSTMM_DATA/tcga_breast", description="folder of the prepared files")
 
+    @classmethod
+    def contract_example(cls) -> None:
+        """None: the data are not shipped."""
+        return
+
 
 def read_labels(path: Path) -> tuple[list[str], list[int]]:
     """Sample names and class indices.

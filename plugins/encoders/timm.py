@@ -32,6 +32,11 @@ class TimmOptions(Options):
         {}, description="further arguments of timm.create_model, such as drop_path_rate or img_size"
     )
 
+    @classmethod
+    def contract_example(cls) -> dict[str, Any]:
+        """The smallest ResNet."""
+        return {"model": "resnet10t"}
+
 
 class TimmEncoder(Encoder):
     """A timm feature extractor; its levels do not come from a chain of modules, so the whole of it is one stage.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -38,6 +39,11 @@ class TorchvisionOptions(Options):
 
     model: str = Field(description="torchvision's name of a classification model, such as mobilenet_v3_small")
     weights: str = Field("none", description=WEIGHTS_HELP)
+
+    @classmethod
+    def contract_example(cls) -> dict[str, Any]:
+        """A small network."""
+        return {"model": "mobilenet_v3_small"}
 
 
 def build_torchvision(modality: Modality, model: str, weights: str) -> Encoder:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
@@ -24,6 +24,11 @@ class MultistepOptions(WarmupOptions):
         min_length=1, description="epochs at whose start the rate falls, counted from 0, in rising order"
     )
     gamma: float = Field(0.1, gt=0, le=1, description="factor at each milestone")
+
+    @classmethod
+    def contract_example(cls) -> dict[str, Any]:
+        """Two falls."""
+        return {"milestones": (2, 5)}
 
     @field_validator("milestones")
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from pydantic import Field
 
@@ -21,6 +22,11 @@ class StepOptions(WarmupOptions):
 
     step_epochs: int = Field(gt=0, description="epochs between two falls, counted from the start of training")
     gamma: float = Field(0.1, gt=0, le=1, description="factor at each fall")
+
+    @classmethod
+    def contract_example(cls) -> dict[str, Any]:
+        """A fall every third epoch."""
+        return {"step_epochs": 3}
 
 
 class Step(WarmedSchedule):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -19,6 +20,11 @@ class FixedOptions(Options):
     """
 
     combination: str = Field(description="modalities to show, joined by '+', such as rgb+depth")
+
+    @classmethod
+    def contract_example(cls) -> dict[str, Any]:
+        """One modality."""
+        return {"combination": "m0"}
 
 
 class Fixed(CombinationSampler):

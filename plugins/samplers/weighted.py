@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -21,6 +22,11 @@ class WeightedOptions(Options):
     """
 
     weights: Weights = Field(description="combination (such as rgb+depth) -> weight; those not named are never shown")
+
+    @classmethod
+    def contract_example(cls) -> dict[str, Any]:
+        """One modality always."""
+        return {"weights": {"m0": 1.0}}
 
 
 class Weighted(CombinationSampler):
