@@ -123,7 +123,7 @@ def page_of(folder: Path, record: dict[str, Any]) -> Node:
 
 
 def remarks_of(page: Node) -> list[str]:
-    (box,) = page.find("aside", **{"class": "remarks"})
+    (box,) = page.find("aside")
     return [item.text for item in box.find("li")]
 
 
