@@ -63,16 +63,22 @@ def _lacking(kind: str, component: Component, capability: str, chosen: Sequence[
     wanted_kind, _, wanted_name = capability.partition(":")
     if not wanted_name:
         return f"{needs} '{capability}', which no chosen component provides; choose one that does"
+    wanted = f"{_words(wanted_kind)} '{wanted_name}'"
     others = [_named(of, one) for of, one in chosen if of == wanted_kind]
     instead = f", not {' and '.join(others)}" if others else ""
-    return f"{needs} {wanted_kind} '{wanted_name}'{instead}; choose {wanted_kind} '{wanted_name}' or another {kind}"
+    return f"{needs} {wanted_kind} '{wanted_name}'{instead}; choose {wanted} or another {_words(kind)}"
 
 
 def _clashing(kind: str, component: Component, capability: str, other: Chosen) -> str:
     of, one = other
     because = "" if capability == f"{of}:{one.name}" else f", which provides '{capability}'"
-    return f"{_named(kind, component)} does not work with {_named(of, one)}{because}; choose another {kind} or {of}"
+    repair = f"choose another {_words(kind)} or {_words(of)}"
+    return f"{_named(kind, component)} does not work with {_named(of, one)}{because}; {repair}"
 
 
 def _named(kind: str, component: Component) -> str:
-    return f"{kind.replace('_', ' ')} '{component.name}'"
+    return f"{_words(kind)} '{component.name}'"
+
+
+def _words(kind: str) -> str:
+    return kind.replace("_", " ")

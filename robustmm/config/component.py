@@ -52,7 +52,12 @@ class Kind:
     @property
     def words(self) -> str:
         """What the field accepts, for messages."""
-        return f"the name of a {self.name.replace('_', ' ')}, or a mapping with 'name'"
+        return f"{self._name_words}, or a mapping with 'name'"
+
+    @property
+    def _name_words(self) -> str:
+        article = "an" if self.name[0] in "aeiou" else "a"
+        return f"the name of {article} {self.name.replace('_', ' ')}"
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.with_info_plain_validator_function(
@@ -82,8 +87,7 @@ class Kind:
             raise complain([Complaint(("name",), "required key is missing", "missing")])
         name = section["name"]
         if not isinstance(name, str):
-            text = f"expected the name of a {self.name.replace('_', ' ')}, got {shown(name)}"
-            raise complain([Complaint(("name",), text)])
+            raise complain([Complaint(("name",), f"expected {self._name_words}, got {shown(name)}")])
         if name not in registry.names(self.name):
             raise complain([Complaint(("name",), registry.unknown(self.name, name))])
         options = {key: option for key, option in section.items() if key != "name"}

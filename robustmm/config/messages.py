@@ -27,7 +27,7 @@ _WORDS: Mapping[Any, tuple[str, str]] = {
     Path: ("a path", "paths"),
 }
 #: Errors whose own sentence says more than the type of the field would.
-_OWN_SENTENCE = frozenset({"value_error", "assertion_error", "string_pattern_mismatch", "too_short", "too_long"})
+_OWN_SENTENCE = frozenset({"value_error", "assertion_error", "string_pattern_mismatch"})
 
 
 class Complaint(NamedTuple):
@@ -115,6 +115,10 @@ def _complaint(details: ErrorDetails, path: KeyPath, model: type[BaseModel], dat
 
 
 def _refusal(details: ErrorDetails, places: Sequence[_Place], given: Any) -> str:
+    if details["type"] in ("too_short", "too_long"):
+        context = details["ctx"]
+        bound = f"at least {context['min_length']}" if "min_length" in context else f"at most {context['max_length']}"
+        return f"expected {bound} items, got {context['actual_length']}"
     if details["type"] in _OWN_SENTENCE or not places:
         sentence = details["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
         return f"{sentence[:1].lower()}{sentence[1:]}, got {shown(given)}"
@@ -189,7 +193,7 @@ def _describe_one(annotation: Any, metadata: tuple[Any, ...]) -> str:
 
 
 def _items(annotation: Any) -> str:
-    items = [item for item in get_args(annotation) if item is not Ellipsis]
+    items = [item.annotation for one in get_args(annotation) if one is not Ellipsis for item in _members(_Place(one))]
     kinds = {item for item in items if item in _WORDS}
     if len(kinds) != 1 or len(kinds) != len(set(items)):
         return ""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from robustmm.config.document import dump
@@ -123,18 +123,20 @@ def _default(component: Component, name: str, field: FieldInfo) -> Any:
 
 
 def _placeholder(annotation: Any) -> Any:
+    """The simplest value of a type, with `PLACEHOLDER` for text."""
     if annotation in (int, float, bool):
         return annotation(True)
-    if annotation in (str, Path):
-        return PLACEHOLDER
-    container = get_origin(annotation) or annotation
-    if container in (list, tuple, set, frozenset):
-        items = [item for item in get_args(annotation) if item is not Ellipsis]
-        return [_placeholder(item) for item in items]
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        required = {name: field for name, field in annotation.model_fields.items() if field.is_required()}
+        return {name: _placeholder(field.annotation) for name, field in required.items()}
+    container, arguments = get_origin(annotation), get_args(annotation)
+    if container is Literal:
+        return arguments[0]
     if container is dict:
-        return {}
-    members = get_args(annotation)
-    return (_placeholder(members[0]) if isinstance(members[0], type) else members[0]) if members else PLACEHOLDER
+        return {PLACEHOLDER: _placeholder(arguments[1])}
+    if container in (list, tuple, set, frozenset):
+        return [_placeholder(item) for item in arguments if item is not Ellipsis]
+    return _placeholder(arguments[0]) if arguments else PLACEHOLDER
 
 
 def _flow(value: Any) -> str:
