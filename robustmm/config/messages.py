@@ -108,6 +108,8 @@ def _complaint(details: ErrorDetails, path: KeyPath, model: type[BaseModel], dat
         return Complaint(path, "required key is missing", "missing")
     if kind == "extra_forbidden":
         return Complaint(path, unknown_key(str(path[-1]), models_at(model, path[:-1])), "key")
+    if details["loc"][-1] == "[key]":  # pydantic's name for a key that the mapping's type refuses
+        return Complaint(path, _refused_key(str(path[-1]), places_at(model, path[:-1])), "key")
     given = data
     for part in path:
         given, _ = _child(given, part)
@@ -118,7 +120,7 @@ def _refusal(details: ErrorDetails, places: Sequence[_Place], given: Any) -> str
     if details["type"] in ("too_short", "too_long"):
         context = details["ctx"]
         bound = f"at least {context['min_length']}" if "min_length" in context else f"at most {context['max_length']}"
-        return f"expected {bound} items, got {context['actual_length']}"
+        return f"expected {bound} item(s), got {context['actual_length']}"
     if details["type"] in _OWN_SENTENCE or not places:
         sentence = details["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
         return f"{sentence[:1].lower()}{sentence[1:]}, got {shown(given)}"
@@ -126,6 +128,14 @@ def _refusal(details: ErrorDetails, places: Sequence[_Place], given: Any) -> str
     choices = [str(word) for place in places for word in _literals(place.annotation)]
     hint = did_you_mean(given, choices) if isinstance(given, str) else ""
     return f"expected {accepted}, got {shown(given)}{hint}"
+
+
+def _refused_key(key: str, places: Sequence[_Place]) -> str:
+    members = [member.annotation for place in places for member in _members(place)]
+    keys = [get_args(one)[0] for one in members if get_origin(one) is dict]
+    accepted = " or ".join(dict.fromkeys(describe(one) for one in keys))
+    hint = did_you_mean(key, [str(word) for one in keys for word in _literals(one)])
+    return f"expected {accepted} as the key, got {shown(key)}{hint}"
 
 
 def unknown_key(key: str, models: Sequence[type[BaseModel]]) -> str:

@@ -148,7 +148,7 @@ class TrainSection(Section):
     epochs: Count = Field(description="Passes over the training part.")
     clip_norm: Positive | None = Field(None, description="Largest norm of all gradients together; null: no clipping.")
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = Field("auto", description="Kind of device.")
-    devices: Count | Literal["auto"] | tuple[CountOrZero, ...] = Field(
+    devices: Count | Literal["auto"] | Annotated[tuple[CountOrZero, ...], Field(min_length=1)] = Field(
         1, description="Number of devices on each node, the indices of the devices, or auto."
     )
     nodes: Count = Field(1, description="Machines that train together.")
@@ -168,7 +168,7 @@ class EvaluationSection(Section):
     """What is measured after training."""
 
     batch_size: Count | None = Field(None, description="Samples in a batch; null: as in training.")
-    combinations: Literal["all"] | tuple[Word, ...] = Field(
+    combinations: Literal["all"] | Annotated[tuple[Word, ...], Field(min_length=1)] = Field(
         "all", description="Combinations of modalities to measure: all, or a list such as [rgb, rgb+depth]."
     )
     metrics: tuple[Metric, ...] = Field((), description="Scores beside the task's own.")

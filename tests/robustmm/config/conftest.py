@@ -47,6 +47,8 @@ class DMRNetOptions(Options):
     form: Literal["masked", "outer"] = "masked"
     hard: Literal["mined"] | list[str] = "mined"
     detached: bool = False
+    weights: dict[Literal["task", "teacher"], float] = Field({}, description="weights of the losses")
+    hidden: list[int] = Field([1], min_length=1)
 
 
 class MMANetOptions(Options):

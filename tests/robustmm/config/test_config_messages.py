@@ -125,6 +125,11 @@ def test_message__says_what_is_accepted(lines: Lines, complete: str, extra: str,
             "numbers, got 'all'",
         ),
         (
+            "epochs: 3, devices: []",
+            "a.yaml:4:29  train.devices: expected a whole number at least 1 or auto or a list of whole numbers, "
+            "got an empty list",
+        ),
+        (
             "epochs: 3, devices: [0, x]",
             "a.yaml:4:33  train.devices.1: expected a whole number at least 0, got 'x'",
         ),
@@ -176,6 +181,18 @@ def test_message__checks_the_train_section(lines: Lines, complete: str, train: s
         (
             "{name: dmrnet, hard: [a, 3]}",
             "a.yaml:2:34  method.hard.1: expected text, got 3",
+        ),
+        (
+            "{name: dmrnet, weights: {taks: 1}}",
+            "a.yaml:2:34  method.weights.taks: expected task or teacher as the key, got 'taks' - did you mean 'task'?",
+        ),
+        (
+            "{name: dmrnet, weights: {task: x}}",
+            "a.yaml:2:40  method.weights.task: expected a number, got 'x'",
+        ),
+        (
+            "{name: dmrnet, hidden: []}",
+            "a.yaml:2:32  method.hidden: expected at least 1 item(s), got 0",
         ),
         (
             "mmanet",
