@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -214,8 +214,14 @@ def check_files(datasets: Mapping[Part, ManifestDataset], shapes: Mapping[str, t
     if counts:
         listed = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
         path = datasets["train"].path
-        _log.warning("%s: %d cells are unreadable and count as absent: %s", path, counts.total(), listed)
+        _warn_once(f"{path}: {counts.total()} cells are unreadable and count as absent: {listed}")
     return counts.total()
+
+
+@cache
+def _warn_once(message: str) -> None:
+    """Warn, unless this process has said the very same before: evaluation builds the data set again."""
+    _log.warning("%s", message)
 
 
 def build_manifest(**options: Any) -> DataSplits:

@@ -177,6 +177,7 @@ def test_manifest__unreadable_cells_count_as_absent_and_are_reported_once(tmp_pa
     csv, modalities = broken_set(tmp_path)
     with caplog.at_level(logging.WARNING, logger="robustmm.data"):
         splits = make(csv, modalities, on_unreadable="missing")
+        make(csv, modalities, on_unreadable="missing")
     assert [record.getMessage() for record in caplog.records] == [
         f"{csv}: 3 cells are unreadable and count as absent: rgb 2, vec 1"
     ]
