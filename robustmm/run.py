@@ -25,7 +25,7 @@ from robustmm.engine.interrupt import Interrupt
 from robustmm.engine.run_folder import RunFolder, new_folder, unfinished_folder
 from robustmm.engine.scores import summarise
 from robustmm.engine.train import Trainer
-from robustmm.errors import CheckpointError
+from robustmm.errors import CheckpointError, ConfigError
 from robustmm.masks import combination_name
 from robustmm.registry import Registry
 from robustmm.report.html import write_report
@@ -85,7 +85,17 @@ def train(request: RunRequest, registry: Registry) -> RunFolder:
 
 
 def launch(section: TrainSection) -> Fabric:
-    """Start the processes and choose device and precision."""
+    """Start the processes and choose device and precision.
+
+    Raises:
+        ConfigError: more processes on the CPU than it has cores.
+    """
+    cores = os.cpu_count() or 1
+    on_cpu = section.accelerator == "cpu" or (section.accelerator == "auto" and not torch.accelerator.is_available())
+    if on_cpu and isinstance(section.devices, int) and section.devices > cores:
+        raise ConfigError(
+            [f"train.devices: {section.devices} processes on a CPU with {cores} cores; give at most {cores}, usually 1"]
+        )
     if section.threads is not None:
         torch.set_num_threads(section.threads)
     if section.deterministic:
@@ -289,7 +299,7 @@ def dry_run(config: RunConfig, registry: Registry) -> str:
     Returns:
         What was tried, in words.
     """
-    fabric = launch(config.train)
+    fabric = launch(config.train.model_copy(update={"devices": 1, "nodes": 1, "strategy": "auto"}))
     assembly = assemble(config, registry)
     assembly.method.to(fabric.device)
     trainer = make_trainer(assembly, fabric, Path(os.devnull), (), Interrupt())
