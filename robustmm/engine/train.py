@@ -119,7 +119,7 @@ class Trainer:
         """
         self.method.train()
         self._step(next(self.train.training(0)))
-        self.watch.read()
+        self.watch.look()
 
     def _run_epoch(self) -> None:
         clock = self.context.clock
@@ -134,10 +134,10 @@ class Trainer:
                 self._log(seen / (time.perf_counter() - started))
                 started, seen = time.perf_counter(), 0
             if self._must_stop():
-                self.watch.read()
+                self.watch.look()
                 self.save()
                 raise KeyboardInterrupt
-        self.watch.read()
+        self.watch.look()
         self._finish_epoch()
 
     def _step(self, batch: Batch) -> None:
@@ -180,7 +180,7 @@ class Trainer:
             self.finished = self.selection.exhausted
             record = _epoch_record(summary, self.method.task.score, improved)
             self._tell("on_epoch_end", clock.epoch, clock.step, record)
-            if self.finished:
+            if self.finished and not last_epoch:
                 self._tell("on_message", f"stopped early: no progress in {self.recipe.select_metric}")
         self.context.clock = replace(clock, epoch=clock.epoch + 1)
         self._batches_done = 0
@@ -252,6 +252,7 @@ class Trainer:
             "precision": self.fabric.strategy.precision.state_dict(),
             "balancer": self.balancer.state_dict(),
             "selection": self.selection.state(),
+            "watch": self.watch.state(),
         }
         checkpoint.save(self.last, state | self._method_state())
 
@@ -268,6 +269,7 @@ class Trainer:
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         self.balancer.load_state_dict(state["balancer"])
         self.selection.load_state(state["selection"])
+        self.watch.load_state(state["watch"])
         self.context.clock = replace(self.context.clock, epoch=state["epoch"], step=state["step"])
         self._batches_done, self._indices = state["batches_done"], state["indices"]
         self.finished = state["finished"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,8 +26,8 @@ class _Entry:
 class LossWatch:
     """Collects loss terms on the device and looks at them in one transfer.
 
-    On a CPU every step is looked at; elsewhere looking waits for the device, so `read` is called when something is
-    logged and before anything is saved.
+    On a CPU every step is looked at; elsewhere looking waits for the device, so it is done when something is logged and
+    before anything is saved.
 
     Args:
         modalities: To name combinations.
@@ -51,7 +52,7 @@ class LossWatch:
         values = torch.stack([term.value.detach().float() for term in terms.values()])
         self._pending.append(_Entry(clock, tuple(terms), values, presence))
         if self.every_step:
-            self._look()
+            self.look()
 
     def read(self) -> dict[str, float]:
         """Mean of each term since the last read, as ``loss/<term>``, and their sum as ``loss/total``.
@@ -59,14 +60,19 @@ class LossWatch:
         Raises:
             RunFailed: a term is not finite; the message names the first step, the terms and the combinations.
         """
-        self._look()
+        self.look()
         means = {f"loss/{name}": self._sums[name] / self._counts[name] for name in self._sums}
         if means:
             means["loss/total"] = sum(means.values())
         self._sums, self._counts = {}, {}
         return means
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Fetch what has not been looked at yet.
+
+        Raises:
+            RunFailed: as for `read`.
+        """
         if not self._pending:
             return
         values = torch.cat([entry.values for entry in self._pending]).tolist()
@@ -79,6 +85,19 @@ class LossWatch:
                 self._sums[name] = self._sums.get(name, 0.0) + value
                 self._counts[name] = self._counts.get(name, 0) + 1
         self._pending = []
+
+    def state(self) -> dict[str, Any]:
+        """For the checkpoint: the sums since the last read.
+
+        Raises:
+            RunFailed: as for `read`, so that nothing is saved after a term that is not finite.
+        """
+        self.look()
+        return {"sums": dict(self._sums), "counts": dict(self._counts)}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state` gave."""
+        self._sums, self._counts = dict(state["sums"]), dict(state["counts"])
 
     def _refuse(self, entry: _Entry, values: Mapping[str, float]) -> None:
         bad = [f"{name} = {value}" for name, value in values.items() if not math.isfinite(value)]

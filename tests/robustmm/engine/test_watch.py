@@ -1,5 +1,7 @@
 """Means of loss terms, and the stop at the first that is not finite."""
 
+import json
+
 import pytest
 import torch
 
@@ -88,3 +90,31 @@ def test_read__half_precision_terms_are_read_in_full():
     for step in range(2):
         own.add(at(step), {"task": LossTerm(torch.tensor(1.0, dtype=torch.bfloat16), "task")}, EVERYTHING)
     assert own.read()["loss/task"] == 1.0
+
+
+def test_look__keeps_the_sums_and_reports_what_is_bad():
+    own = watch(every_step=False)
+    own.add(at(0), terms(task=1.0), EVERYTHING)
+    own.look()
+    own.add(at(1), terms(task=2.0), EVERYTHING)
+    assert own.read()["loss/task"] == 1.5
+    own.add(at(2), terms(task=float("nan")), EVERYTHING)
+    with pytest.raises(RunFailed, match="non-finite loss at step 2"):
+        own.look()
+
+
+@pytest.mark.parametrize("every_step", [True, False])
+def test_state__carries_the_sums_over(every_step):
+    own, again = watch(every_step=every_step), watch(every_step=every_step)
+    own.add(at(0), terms(task=1.0, kl=2.0), EVERYTHING)
+    again.load_state(json.loads(json.dumps(own.state())))
+    for one in (own, again):
+        one.add(at(1), terms(task=2.0), EVERYTHING)
+    assert own.read() == again.read() == {"loss/task": 1.5, "loss/kl": 2.0, "loss/total": 3.5}
+
+
+def test_state__of_a_broken_run_cannot_be_saved():
+    own = watch(every_step=False)
+    own.add(at(0), terms(task=float("nan")), EVERYTHING)
+    with pytest.raises(RunFailed, match="non-finite loss at step 0"):
+        own.state()
