@@ -27,8 +27,22 @@ from robustmm.testing.contract import Check, ContractError, NotApplicable, regis
 
 __all__ = ["Check", "ContractError", "NotApplicable", "check_component", "checks_for", "contract_tests", "offered"]
 
-#: Modules of this package; importing one registers its checks, in this order for each kind.
-for _module in ("general", "encoders", "fusions", "heads", "missing_policies", "samplers"):
+#: Modules with checks; importing one registers them. A kind's checks run in this order.
+_MODULES = (
+    "general",
+    "tasks",
+    "datasets",
+    "encoders",
+    "fusions",
+    "heads",
+    "missing_policies",
+    "samplers",
+    "methods",
+    "balancers",
+    "optimisation",
+    "callbacks",
+)
+for _module in _MODULES:
     importlib.import_module(f"robustmm.testing.{_module}")
 
 #: A component with its kind.

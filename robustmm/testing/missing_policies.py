@@ -9,7 +9,7 @@ from torch import Tensor
 
 from robustmm.models.missing import MissingPolicy
 from robustmm.registry import Component
-from robustmm.testing.contract import build, check, require, require_close, require_gradients
+from robustmm.testing.contract import build, check, require, require_close, require_gradients, seed_cpu
 
 BATCH = 4
 #: Modality -> channels by level.
@@ -28,7 +28,7 @@ def cases(component: Component) -> Iterator[tuple[MissingPolicy, str, int, Tenso
 
 def replaced(policy: MissingPolicy, x: Tensor, present: Tensor, modality: str, level: int) -> Tensor:
     """What the policy makes of a feature; of an input where it decides what an encoder sees. Drawn from one seed."""
-    torch.manual_seed(0)
+    seed_cpu(0)
     if policy.encodes_absent:
         return policy.on_input(x, present, modality=modality)
     return policy.on_feature(x, present, modality=modality, level=level)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from robustmm.masks import CombinationSampler
 from robustmm.registry import Component
-from robustmm.testing.contract import build, check, during, require
+from robustmm.testing.contract import build, check, during, require, seed_cpu
 from robustmm.testing.tiny import NAMES
 
 
@@ -64,6 +64,6 @@ def depends_on_the_generator_alone(component: Component) -> None:
         untouched = torch.equal(torch.random.get_rng_state(), before)
         require(torch.equal(first, again), "two equal generators give two masks; keep no state between calls")
         require(untouched, "it draws from torch's global generator; draw from the one that is passed in")
-        torch.manual_seed(1)
+        seed_cpu(1)
         require(torch.equal(first, draw(sampler, observed)), "the mask depends on torch's global generator")
-        torch.manual_seed(0)
+        seed_cpu(0)

@@ -1,0 +1,195 @@
+"""What tasks and metrics promise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from robustmm.metrics.metric import Metric
+from robustmm.registry import Component
+from robustmm.tasks.task import Metrics, Task
+from robustmm.testing.contract import build, check, require, require_close, require_finite
+from robustmm.testing.tiny import CLASSES, GRID
+
+BATCH = 12
+COUNT = len(CLASSES)
+
+Part = tuple[Tensor, Tensor]
+Scores = dict[str, float | None]
+
+
+def make(component: Component) -> Task:
+    """The task over three classes."""
+    task: Task = build(component, classes=CLASSES)
+    return task
+
+
+def predictions(*, dense: bool, size: int = BATCH) -> Part:
+    """Random logits, and labels in which every class occurs."""
+    grid = GRID if dense else ()
+    target = torch.arange(size) % COUNT
+    target = target.view(-1, *[1] * len(grid)).expand(size, *grid).contiguous()
+    return torch.randn(size, COUNT, *grid), target
+
+
+def counted(task: Task, parts: Sequence[Part]) -> Metrics:
+    """Counters after some batches."""
+    metrics = task.metrics()
+    for logits, target in parts:
+        metrics.update(logits, target)
+    return metrics
+
+
+def parts_of(whole: Part) -> list[Part]:
+    """A batch in three of different size."""
+    logits, target = whole
+    return [(logits[a:b], target[a:b]) for a, b in ((0, 5), (5, 6), (6, BATCH))]
+
+
+def require_equal_scores(ours: Scores, theirs: Scores, what: str) -> None:
+    """Fail unless both have the same scores, up to rounding."""
+    require(ours.keys() == theirs.keys(), f"{what}: {sorted(ours)} and {sorted(theirs)}")
+    for name, value in ours.items():
+        other = theirs[name]
+        same = value == other if value is None or other is None else abs(value - other) <= 1e-6
+        require(same, f"{what}: {name} is {value} and {other}")
+
+
+@check("task")
+def losses_are_finite_with_gradients(component: Component) -> None:
+    """The loss is a scalar with a gradient, finite and not zero; each sample has one of its own."""
+    task = make(component)
+    logits, target = predictions(dense=task.dense)
+    logits.requires_grad_()
+    loss = task.loss(logits, target)
+    require(loss.shape == (), f"the loss has shape {tuple(loss.shape)}, not a scalar")
+    require_finite(loss, "the loss")
+    (gradient,) = torch.autograd.grad(loss, logits)
+    require_finite(gradient, "the gradient of the loss")
+    require(gradient.any(), "the loss has no gradient")
+    own = task.sample_losses(logits, target)
+    require(own.shape == (BATCH,), f"sample_losses have shape {tuple(own.shape)}, not ({BATCH},)")
+    require_finite(own, "sample_losses")
+    few = task.sample_losses(logits[3:5], target[3:5])
+    require_close(few, own[3:5], "sample_losses of two samples and of the batch")
+
+
+@check("task")
+def masked_loss_sees_kept_samples_alone(component: Component) -> None:
+    """Samples that are not kept give no gradient; where none is kept the loss and its gradient are 0."""
+    task = make(component)
+    logits, target = predictions(dense=task.dense)
+    logits.requires_grad_()
+    for keep in (torch.arange(BATCH) < 4, torch.zeros(BATCH, dtype=torch.bool)):
+        loss = task.masked_loss(logits, target, keep)
+        require(loss.shape == (), f"masked_loss has shape {tuple(loss.shape)}, not a scalar")
+        (gradient,) = torch.autograd.grad(loss, logits)
+        require_finite(gradient, "the gradient of masked_loss")
+        require(not gradient[~keep].any(), "samples that are not kept get a gradient from masked_loss")
+        if keep.any():
+            require(gradient[keep].flatten(1).any(dim=1).all(), "a kept sample gets no gradient from masked_loss")
+        else:
+            require(loss.item() == 0, f"masked_loss is {loss.item()} where no sample is kept")
+
+
+@check("task")
+def rows_belong_to_their_samples(component: Component) -> None:
+    """Each row holds logits and label of the sample that it names."""
+    task = make(component)
+    _, target = predictions(dense=task.dense)
+    number = torch.arange(BATCH).float().view(-1, 1, *[1] * (target.dim() - 1))
+    rows = task.rows(number.expand(-1, COUNT, *target.shape[1:]).contiguous(), target)
+    count = len(rows.sample)
+    require(rows.logits.shape == (count, COUNT), f"row logits have shape {tuple(rows.logits.shape)}")
+    require(rows.target.shape == (count,), f"row labels have shape {tuple(rows.target.shape)}")
+    require(count >= BATCH if task.dense else count == BATCH, f"{count} rows of {BATCH} samples")
+    require(torch.equal(rows.logits[:, 0].long(), rows.sample), "row logits are not those of the sample they name")
+    require(torch.equal(rows.target, rows.sample % COUNT), "row labels are not those of the sample they name")
+
+
+@check("task")
+def scores_do_not_depend_on_batches(component: Component) -> None:
+    """The same scores in one batch, in several, in another order, and counted by several processes."""
+    task = make(component)
+    whole = predictions(dense=task.dense)
+    parts = parts_of(whole)
+    expected = counted(task, [whole]).compute()
+    require_equal_scores(counted(task, parts).compute(), expected, "scores of three batches and of one")
+    require_equal_scores(counted(task, parts[::-1]).compute(), expected, "scores of batches in another order")
+    merged = counted(task, parts[:1])
+    merged.merge(counted(task, parts[1:]))
+    merged.merge(task.metrics())
+    require_equal_scores(merged.compute(), expected, "scores merged from three processes, one of them idle")
+    require(merged.count == BATCH, f"count is {merged.count} after {BATCH} samples")
+    with torch.inference_mode():
+        metrics = counted(task, parts)
+    require_equal_scores(metrics.compute(), expected, "scores counted under inference_mode")
+
+
+@check("task")
+def scores_have_directions(component: Component) -> None:
+    """Every score says whether more or less is better; the one that stands for a model is among them."""
+    task = make(component)
+    scores = counted(task, [predictions(dense=task.dense)]).compute()
+    undirected = sorted(set(scores) ^ set(task.directions))
+    require(not undirected, f"scores and directions differ in {', '.join(undirected)}")
+    require(set(task.directions.values()) <= {"max", "min"}, f"directions are max or min: {task.directions}")
+    require(task.score in scores, f"score '{task.score}' is none of {', '.join(scores)}")
+    require(scores[task.score] is not None, f"score '{task.score}' is None on {BATCH} samples of all classes")
+    require(bool(task.default_head), "default_head must name a head")
+    require(task.num_outputs == COUNT, f"{task.num_outputs} outputs for {COUNT} classes")
+
+
+@check("task")
+def degenerate_predictions_are_found(component: Component) -> None:
+    """A constant prediction and non-finite logits are flagged, an ordinary prediction is not."""
+    task = make(component)
+    logits, target = predictions(dense=task.dense)
+    right = torch.nn.functional.one_hot(target, COUNT).movedim(-1, 1).float()
+    constant, broken = torch.zeros_like(logits), logits.clone()
+    constant[:, 1] = 1.0
+    broken[0] = torch.nan
+    for what, given, expected in (
+        ("a right prediction", right, False),
+        ("one class for everything", constant, True),
+        ("NaN logits of one sample", broken, True),
+    ):
+        metrics = counted(task, [(given, target)])
+        require(metrics.degenerate == expected, f"{what}: degenerate is {metrics.degenerate}")
+        shape = (COUNT, COUNT + 1)
+        require(tuple(metrics.confusion.shape) == shape, f"confusion is {tuple(metrics.confusion.shape)}, not {shape}")
+        metrics.compute()
+
+
+@check("metric")
+def score_does_not_depend_on_batches(component: Component) -> None:
+    """The same score in one batch, in several, in another order, and counted by several processes."""
+    dense_only = component.suits == {"dense"} or "task:segmentation" in component.requires
+    whole = predictions(dense=dense_only)
+    parts = parts_of(whole)
+    make_metric: Callable[[], Metric] = lambda: build(component, classes=CLASSES)  # noqa: E731
+    require(make_metric().direction in ("max", "min"), "direction must be max or min")
+    expected = _score(make_metric(), [whole])
+    for what, metric in (
+        ("several batches", _updated(make_metric(), parts)),
+        ("another order", _updated(make_metric(), parts[::-1])),
+    ):
+        require_equal_scores({"score": metric.compute()}, {"score": expected}, f"one batch and {what}")
+    merged = _updated(make_metric(), parts[:1])
+    merged.merge(_updated(make_metric(), parts[1:]))
+    merged.merge(make_metric())
+    require_equal_scores({"score": merged.compute()}, {"score": expected}, "one process and three, one of them idle")
+
+
+def _updated(metric: Metric, parts: Sequence[Part]) -> Metric:
+    for logits, target in parts:
+        metric.update(logits, target)
+    return metric
+
+
+def _score(metric: Metric, parts: Sequence[Part]) -> float | None:
+    score = _updated(metric, parts).compute()
+    require(score is None or isinstance(score, float), f"compute gives {type(score).__name__}, not float or None")
+    return score
