@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -42,7 +42,7 @@ def gather_objects(item: T) -> list[T]:
         return [item]
     items: list[T | None] = [None] * world_size()
     dist.all_gather_object(items, item)
-    return [item for item in items if item is not None]
+    return cast("list[T]", items)  # every place has been filled, with None where that was a process's object
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
