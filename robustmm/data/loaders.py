@@ -89,9 +89,11 @@ class PartLoader:
         own = order[places % len(order)]
         return self._iterate(own, _sizes(share, self.batch_size)[start:], epoch, skip=start)
 
-    def ordered(self) -> Iterator[Batch]:
-        """Every sample of this process's share once, in order."""
-        own = torch.arange(len(self.part))[distributed.rank() :: distributed.world_size()]
+    def ordered(self, *, whole: bool = False) -> Iterator[Batch]:
+        """Every sample once, in order: of this process's share, or of the whole part."""
+        own = torch.arange(len(self.part))
+        if not whole:
+            own = own[distributed.rank() :: distributed.world_size()]
         return self._iterate(own, [self.batch_size] * -(-len(own) // self.batch_size), epoch=0, skip=0)
 
     def _iterate(self, own: Tensor, sizes: Sequence[int], epoch: int, *, skip: int) -> Iterator[Batch]:
