@@ -1,0 +1,114 @@
+"""Train configurations over several seeds, a few at a time, and print mean and standard deviation as a table.
+
+    python tools/run_seeds.py configs/{plain,dmrnet}_handwritten.yaml --seeds 5 --vary data.dataset.split_seed
+
+Finished runs are kept and not repeated; a failed one does not stop the others and is named in the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Member:
+    """One run of the table.
+
+    Args:
+        config: Configuration file.
+        seed: Of the run, and of the keys in ``vary``.
+        folder: Where it writes.
+    """
+
+    config: Path
+    seed: int
+    folder: Path
+
+    def command(self, overrides: Sequence[str], vary: Sequence[str]) -> list[str]:
+        """The command line of this run."""
+        keys = [f"seed={self.seed}", *overrides, *(varied(key, self.seed) for key in vary)]
+        options = [part for key in keys for part in ("-o", key)]
+        where = ["--folder", str(self.folder), *(["--resume"] if self.folder.is_dir() else [])]
+        return [sys.executable, "-m", "robustmm", "train", "-c", str(self.config), *options, *where]
+
+    @property
+    def done(self) -> bool:
+        """Whether it has come to its end."""
+        return (self.folder / "DONE").is_file()
+
+    def scores(self) -> dict[str, float]:
+        """Aggregates of the task's score on test, and the selection score on validation."""
+        record = json.loads((self.folder / "results.json").read_text())["protocols"]["combinations"]
+        values = {name: record["aggregates"][name][record["score"]] for name in ("mean", "worst", "complete")}
+        return {"validation": record["selection"]["value"], **values}
+
+
+def varied(key: str, seed: int) -> str:
+    """``key`` gets the seed; ``key+1`` gets the seed plus one, for keys that count from 1."""
+    name, _, offset = key.partition("+")
+    return f"{name}={seed + int(offset or 0)}"
+
+
+def run(member: Member, overrides: Sequence[str], vary: Sequence[str]) -> None:
+    """Train one member, with its output in a file beside its folder."""
+    if member.done:
+        return
+    member.folder.parent.mkdir(parents=True, exist_ok=True)
+    with member.folder.with_suffix(".log").open("w") as log:
+        subprocess.run(member.command(overrides, vary), stdout=log, stderr=subprocess.STDOUT, check=False)
+    print(
+        f"{member.config.stem} seed {member.seed}: {'done' if member.done else 'FAILED'}", file=sys.stderr, flush=True
+    )
+
+
+def table(members: Sequence[Member]) -> str:
+    """Markdown: a row per configuration, in percent, mean and standard deviation over seeds."""
+    columns = ("validation", "mean", "worst", "complete")
+    lines = ["| configuration | seeds | " + " | ".join(columns) + " |", "|---|---|" + "---|" * len(columns)]
+    for config in dict.fromkeys(member.config for member in members):
+        finished = [member.scores() for member in members if member.config == config and member.done]
+        if not finished:
+            lines.append(f"| {config.stem} | none finished |" + " |" * len(columns))
+            continue
+        cells = [spread([scores[column] for scores in finished]) for column in columns]
+        lines.append(f"| {config.stem} | {len(finished)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def spread(values: Sequence[float]) -> str:
+    """``mean +- sd`` in percent."""
+    deviation = f" ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{100 * statistics.mean(values):.2f}{deviation}"
+
+
+def main() -> None:
+    """Run what is missing, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("configs", nargs="+", type=Path)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
+    parser.add_argument("--out", type=Path, default=Path("runs/seeds"))
+    parser.add_argument("--vary", action="append", default=[], metavar="KEY[+N]", help="also set KEY to the seed (+ N)")
+    parser.add_argument("-o", "--override", action="append", default=[], metavar="KEY=VALUE")
+    arguments = parser.parse_args()
+    members = [
+        Member(config, seed, arguments.out / config.stem / f"s{seed}")
+        for seed in range(arguments.seeds)
+        for config in arguments.configs
+    ]
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        for member in members:
+            pool.submit(run, member, arguments.override, arguments.vary)
+    print(table(members))
+
+
+if __name__ == "__main__":
+    main()
