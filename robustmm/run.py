@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from lightning.fabric import Fabric
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from robustmm import distributed
 from robustmm.build import Assembly, Builder, assemble, device_facts
@@ -88,7 +91,7 @@ def launch(section: TrainSection) -> Fabric:
     """Start the processes and choose device and precision.
 
     Raises:
-        ConfigError: more processes on the CPU than it has cores.
+        ConfigError: more processes on the CPU than it has cores, or a device, strategy or precision that is not there.
     """
     cores = os.cpu_count() or 1
     on_cpu = section.accelerator == "cpu" or (section.accelerator == "auto" and not torch.accelerator.is_available())
@@ -102,14 +105,18 @@ def launch(section: TrainSection) -> Fabric:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.backends.cudnn.benchmark = False
-    fabric = Fabric(
-        accelerator=section.accelerator,
-        devices=list(section.devices) if isinstance(section.devices, tuple) else section.devices,
-        num_nodes=section.nodes,
-        strategy=section.strategy,
-        precision="32-true" if section.precision == "32" else section.precision,
-    )
-    fabric.launch()
+    try:
+        fabric = Fabric(
+            accelerator=section.accelerator,
+            devices=list(section.devices) if isinstance(section.devices, tuple) else section.devices,
+            num_nodes=section.nodes,
+            strategy=section.strategy,
+            precision="32-true" if section.precision == "32" else section.precision,
+        )
+        fabric.launch()
+    except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:  # Fabric's ways to say no
+        asked = f"accelerator {section.accelerator}, devices {section.devices}, strategy {section.strategy}"
+        raise ConfigError([f"train: {asked}, precision {section.precision} does not work here: {error}"]) from error
     return fabric
 
 
@@ -125,17 +132,28 @@ def _folder(request: RunRequest, fabric: Fabric) -> RunFolder:
 
 
 def _refuse_other_config(folder: RunFolder, config: RunConfig) -> None:
-    """A run is resumed with the configuration that it began with, line for line."""
-    before = folder.config.read_text(encoding="utf-8").splitlines()
-    now = to_yaml(config).splitlines()
-    if before != now:
-        changed = [
-            f"  began with: {a.strip()}   given: {b.strip()}" for a, b in zip(before, now, strict=False) if a != b
-        ]
+    """A run is resumed with the configuration that it began with, value for value."""
+    before = dict(_flat(yaml.safe_load(folder.config.read_text(encoding="utf-8"))))
+    now = dict(_flat(yaml.safe_load(to_yaml(config))))
+    changed = [
+        f"  {key}: began with {before.get(key, 'nothing')}, given {now.get(key, 'nothing')}"
+        for key in {**before, **now}
+        if before.get(key) != now.get(key)
+    ]
+    if changed:
         raise CheckpointError(
             f"{folder.path} began with another configuration; start a new run, or give the same one:\n"
-            + "\n".join(changed[:5] or ["  one has more lines than the other"])
+            + "\n".join(changed)
         )
+
+
+def _flat(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of nested mappings."""
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
 
 
 def _train_in(folder: RunFolder, config: RunConfig, registry: Registry, fabric: Fabric, *, resume: bool) -> None:
@@ -144,10 +162,13 @@ def _train_in(folder: RunFolder, config: RunConfig, registry: Registry, fabric: 
     callbacks = [Builder(registry).component("callback", "callback", section)() for section in config.callbacks]
     with Interrupt() as interrupt:
         trainer = make_trainer(assembly, fabric, folder.checkpoints, callbacks, interrupt)
-        assembly.method.on_fit_start(Fit(trainer))
-        if resume and trainer.last.is_file():
-            trainer.load()
-        _run_with_callbacks(trainer, callbacks, _run_info(folder, assembly, trainer))
+        resuming = resume and trainer.last.is_file()
+        info = _run_info(folder, assembly, trainer, checkpoint.load(trainer.last) if resuming else {})
+        with _told(callbacks, info):
+            assembly.method.on_fit_start(Fit(trainer))
+            if resuming:
+                trainer.load()
+            trainer.fit()
 
 
 def make_trainer(
@@ -171,7 +192,8 @@ def make_trainer(
     )
 
 
-def _run_info(folder: RunFolder, assembly: Assembly, trainer: Trainer) -> RunInfo:
+def _run_info(folder: RunFolder, assembly: Assembly, trainer: Trainer, state: Mapping[str, Any]) -> RunInfo:
+    """What callbacks are told; ``state`` is the checkpoint to go on from, empty for a fresh start."""
     config, clock = assembly.config, trainer.context.clock
     names = [modality.name for modality in assembly.parts.modalities]
     facts = assembly.parts.facts
@@ -181,8 +203,8 @@ def _run_info(folder: RunFolder, assembly: Assembly, trainer: Trainer) -> RunInf
         name=config.name or "run",
         epochs=clock.epochs,
         steps_per_epoch=clock.steps_per_epoch,
-        start_epoch=clock.epoch,
-        start_step=clock.step,
+        start_epoch=state.get("epoch", 0),
+        start_step=state.get("step", 0),
         facts={
             "run": str(folder.path),
             "data": f"{config.data.dataset.name}: {facts['train_samples']} train, {facts['validation_samples']} "
@@ -191,18 +213,25 @@ def _run_info(folder: RunFolder, assembly: Assembly, trainer: Trainer) -> RunInf
             "method": f"{config.method.name}, balancer {config.balancer.name}, sampler {assembly.sampler_name}",
             "model": f"{parameters:,} parameters, fusion {config.model.fusion.name}, "
             f"missing policy {config.model.missing_policy.name}",
-            "device": f"{device_facts(trainer.fabric.device)}, precision {config.train.precision}",
+            "device": f"{device_facts(trainer.fabric.device)}, precision {_precision(trainer)}",
         },
     )
 
 
-def _run_with_callbacks(trainer: Trainer, callbacks: Sequence[Callback], info: RunInfo) -> None:
+def _precision(trainer: Trainer) -> str:
+    """The precision in use; on a CPU Fabric takes bf16-mixed where 16-mixed was asked for."""
+    return trainer.fabric.strategy.precision.precision.removesuffix("-true")
+
+
+@contextmanager
+def _told(callbacks: Sequence[Callback], info: RunInfo) -> Iterator[None]:
+    """Tell callbacks of the start and, whatever happens, of the end."""
     told = list(callbacks) if distributed.rank() == 0 else []
-    for callback in told:
-        callback.on_run_start(info)
     status = "failed"
     try:
-        trainer.fit()
+        for callback in told:
+            callback.on_run_start(info)
+        yield
         status = "done"
     except KeyboardInterrupt:
         status = "interrupted"
@@ -226,6 +255,7 @@ def evaluate(folder: RunFolder, registry: Registry, *, fabric: Fabric | None = N
     config = load_config([folder.config], [], registry).config
     fabric = fabric or launch(config.train)
     assembly = assemble(config, registry, fit_scalers=False)
+    fabric.barrier()  # the first process may still be writing the checkpoint
     best = load_best(assembly, folder)
     method = assembly.method.deployable().to(fabric.device)
     evaluation = evaluate_combinations(

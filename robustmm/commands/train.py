@@ -38,7 +38,9 @@ def command(
     Exit codes: 0 done, 1 run failed, 2 configuration or data, 3 plugins, 130 interrupted (a checkpoint was written).
     """
     from robustmm import run
+    from robustmm.commands.evaluate import show_run
     from robustmm.config.load import load_config
+    from robustmm.engine.run_folder import RunFolder
     from robustmm.plugin_manager import get_plugins
 
     registry = get_plugins().registry
@@ -47,7 +49,8 @@ def command(
         click.echo(run.dry_run(loaded.config, registry))
         return
     request = run.RunRequest(loaded, root=runs, folder=folder, resume=resume, overwrite=overwrite)
+    finished = resume and folder is not None and RunFolder(folder).done
     made = run.train(request, registry)
-    from robustmm.commands.evaluate import show_run
-
+    if finished:
+        click.echo(f"{folder} is finished; there is nothing to resume", err=True)
     show_run(made)
