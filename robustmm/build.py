@@ -19,7 +19,7 @@ from robustmm.data.parts import Parts, split_parts
 from robustmm.engine.optim import Schedule
 from robustmm.engine.recipe import Recipe
 from robustmm.errors import ConfigError, did_you_mean
-from robustmm.masks import CombinationSampler, all_combinations, combination_name, parse_combination
+from robustmm.masks import AGGREGATES, CombinationSampler, all_combinations, combination_name, parse_combination
 from robustmm.methods.method import Blueprint, Method
 from robustmm.metrics.metric import Metric
 from robustmm.models.encoder import Encoder
@@ -280,7 +280,7 @@ def _check_capabilities(builder: Builder) -> None:
 
 def _check_selection(assembly: Assembly) -> None:
     """Refuse a selection metric that no validation will give, before training rather than after its first epoch."""
-    aggregates = ["mean", "worst", "complete", "drop", *(combination_name(combo) for combo in assembly.combinations)]
+    aggregates = [*AGGREGATES, *(combination_name(combo) for combo in assembly.combinations)]
     aggregate, _, metric = assembly.recipe.select_metric.partition("/")
     directions = assembly.directions()
     if aggregate not in aggregates:

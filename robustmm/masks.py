@@ -17,6 +17,8 @@ from robustmm.types import Combination
 
 #: A share this close below a whole number is that number.
 ROUNDING = 1e-9
+#: Summaries over combinations, which stand beside them in scores: ``mean/accuracy``, ``rgb+depth/accuracy``.
+AGGREGATES = ("mean", "worst", "complete", "drop")
 
 
 def all_combinations(modalities: Sequence[str]) -> list[Combination]:

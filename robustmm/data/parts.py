@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from robustmm.data.dataset import Dataset, DataSplits
 from robustmm.errors import DataError, did_you_mean
+from robustmm.masks import AGGREGATES
 from robustmm.seeding import generator_for
 from robustmm.types import Batch, Modality, Sample
 
@@ -112,8 +113,9 @@ def choose_modalities(known: Sequence[Modality], names: Sequence[str] | None) ->
     """The named modalities in the given order.
 
     Raises:
-        DataError: a name is unknown or stands twice.
+        DataError: a name is unknown or stands twice, or the data set gives one that cannot be used.
     """
+    _check_names([modality.name for modality in known])
     if names is None:
         return tuple(known)
     by_name = {modality.name: modality for modality in known}
@@ -126,6 +128,22 @@ def choose_modalities(known: Sequence[Modality], names: Sequence[str] | None) ->
     if len(set(names)) != len(names) or not names:
         raise DataError(f"data.modalities: name each modality once, got {list(names)}")
     return tuple(by_name[name] for name in names)
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """Modules are kept in an `nn.ModuleDict` by modality, and scores in one table with the summaries."""
+    for name in names:
+        if "+" in name or not name.isidentifier():
+            raise DataError(
+                f"the data set calls a modality '{name}'; a name consists of letters, digits and underscores and does "
+                f"not begin with a digit ('+' joins modalities, '.' and '/' part keys)"
+            )
+        if hasattr(nn.ModuleDict(), name):
+            raise DataError(f"the data set calls a modality '{name}', which torch's ModuleDict keeps for itself")
+        if name in AGGREGATES:
+            raise DataError(f"the data set calls a modality '{name}', which is the name of a summary in every result")
+    if len(set(names)) != len(names) or not names:
+        raise DataError(f"the data set must name each modality once, it has {list(names)}")
 
 
 def carve(count: int, labels: Tensor | None, groups: Tensor | None, *, fraction: float, seed: int) -> list[int]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from robustmm.engine.evaluate import Evaluation, Tally
-from robustmm.masks import combination_name
+from robustmm.masks import AGGREGATES, combination_name
 from robustmm.tasks.task import Task
 
 #: What a degenerate combination counts at least, in summaries, for a metric of which less is better (error rates).
@@ -47,7 +47,7 @@ def summarise(evaluation: Evaluation, task: Task, directions: Mapping[str, str])
     rows = [_row(combination_name(combo), tally) for combo, tally in evaluation.combinations.items()]
     unimodal = [_row(name, tally) for name, tally in evaluation.unimodal.items()]
     largest = max(range(len(rows)), key=lambda place: rows[place]["combination"].count("+"))
-    aggregates: dict[str, dict[str, float | None]] = {"mean": {}, "worst": {}, "complete": {}, "drop": {}}
+    aggregates: dict[str, dict[str, float | None]] = {name: {} for name in AGGREGATES}
     by_row: dict[str, list[float | None]] = {}
     for metric in rows[0]["metrics"]:
         counted = _counted(rows, metric, directions[metric], task.chance())
