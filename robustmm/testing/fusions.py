@@ -116,25 +116,6 @@ def every_parameter_trains(component: Component) -> None:
 
 
 @check("fusion")
-def absent_features_get_no_gradient(component: Component) -> None:
-    """Behind the missing policy, nothing flows back into what a sample does not show."""
-    for case in cases(component):
-        with during(case):
-            for level in case.levels:
-                raw = {name: torch.randn_like(f).requires_grad_() for name, f in case.features(level).items()}
-                shown = {
-                    name: MissingPolicy().on_feature(f, case.presence[:, column], modality=name, level=level)
-                    for column, (name, f) in enumerate(raw.items())
-                }
-                torch.autograd.backward(case.fusion(level, shown, case.presence).square().sum())
-                for column, (name, feature) in enumerate(raw.items()):
-                    if feature.grad is not None:
-                        absent = feature.grad[~case.presence[:, column]]
-                        require(not absent.any(), f"level {level}: absent rows of {name} get a gradient")
-                        require_finite(feature.grad, f"level {level}: the gradient of {name}")
-
-
-@check("fusion")
 def summands_add_up(component: Component) -> None:
     """Where there are summands, one per modality, their sum is the fused feature of every sample that shows any."""
     for case in cases(component):

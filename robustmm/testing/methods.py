@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -79,16 +80,16 @@ def predicts_every_combination(component: Component) -> None:
 def losses_are_scalars_with_roles(component: Component) -> None:
     """In every epoch there is a task term, and each term is a finite scalar with one of the three roles."""
     for setting in settings(component):
-
-        def look(terms: Mapping[str, LossTerm]) -> None:
-            require(any(term.role == "task" for term in terms.values()), f"no task term among {list(terms)}")
-            for name, term in terms.items():
-                require(term.role in ROLES, f"term '{name}' has role {term.role!r}, not one of {', '.join(ROLES)}")
-                require(term.value.shape == (), f"term '{name}' has shape {tuple(term.value.shape)}, not a scalar")
-                require_finite(term.value, f"term '{name}'")
-
         with during(setting):
-            rehearse(prepare(component, setting), setting, watch=look)
+            rehearse(prepare(component, setting), setting, watch=_require_sound)
+
+
+def _require_sound(terms: Mapping[str, LossTerm]) -> None:
+    require(any(term.role == "task" for term in terms.values()), f"no task term among {list(terms)}")
+    for name, term in terms.items():
+        require(term.role in ROLES, f"term '{name}' has role {term.role!r}, not one of {', '.join(ROLES)}")
+        require(term.value.shape == (), f"term '{name}' has shape {tuple(term.value.shape)}, not a scalar")
+        require_finite(term.value, f"term '{name}'")
 
 
 @check("method")
@@ -96,14 +97,14 @@ def every_parameter_trains(component: Component) -> None:
     """Over a run long enough for every warm-up, each parameter that requires a gradient gets one."""
     for setting in settings(component):
         with during(setting):
-            method = prepare(component, setting)
-            waiting = {name for name, p in method.named_parameters() if p.requires_grad}
+            method, reached = prepare(component, setting), set[str]()
+            rehearse(method, setting, watch=partial(_note_reached, method, reached))
+            idle = [name for name, p in method.named_parameters() if p.requires_grad and name not in reached]
+            require(not idle, f"in {EPOCHS} epochs no gradient reaches {', '.join(idle)}")
 
-            def strike_out(_: object, method: Method = method, waiting: set[str] = waiting) -> None:
-                waiting -= {name for name, p in method.named_parameters() if p.grad is not None}
 
-            rehearse(method, setting, watch=strike_out)
-            require(not waiting, f"in {EPOCHS} epochs no gradient reaches {', '.join(sorted(waiting))}")
+def _note_reached(method: Method, reached: set[str], terms: Mapping[str, LossTerm]) -> None:
+    reached |= {name for name, parameter in method.named_parameters() if parameter.grad is not None}
 
 
 @check("method")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -169,7 +169,11 @@ def score_does_not_depend_on_batches(component: Component) -> None:
     dense_only = component.suits == {"dense"} or "task:segmentation" in component.requires
     whole = predictions(dense=dense_only)
     parts = parts_of(whole)
-    make_metric: Callable[[], Metric] = lambda: build(component, classes=CLASSES)  # noqa: E731
+
+    def make_metric() -> Metric:
+        metric: Metric = build(component, classes=CLASSES)
+        return metric
+
     require(make_metric().direction in ("max", "min"), "direction must be max or min")
     expected = _score(make_metric(), [whole])
     for what, metric in (

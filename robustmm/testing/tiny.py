@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -176,7 +176,10 @@ def blueprint(setting: Setting, *, names: Sequence[str] | None = None) -> Bluepr
     known = {modality.name: modality for modality in setting.modalities}
     modalities = tuple(known[name] for name in names or setting.names)
     task = setting.task()
-    make_trunk: Callable[[], Trunk] = lambda: DenseTrunk(modalities) if setting.dense else late_trunk(modalities)  # noqa: E731
+
+    def make_trunk() -> Trunk:
+        return DenseTrunk(modalities) if setting.dense else late_trunk(modalities)
+
     return Blueprint(modalities, task, make_trunk, lambda channels: LinearHead(channels, task.num_outputs))
 
 
