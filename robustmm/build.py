@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -79,8 +79,12 @@ class Assembly:
 
     def directions(self) -> dict[str, str]:
         """Metric -> ``max`` or ``min``, of the task and of metric plugins."""
-        extra = {name: metric.direction for name, metric in self.make_metrics().items()}
-        return {**self.method.task.directions, **extra}
+        return directions_of(self.method.task, self.make_metrics())
+
+
+def directions_of(task: Task, extra: Mapping[str, Metric]) -> dict[str, str]:
+    """Metric -> ``max`` or ``min``, of a task and of metric plugins."""
+    return {**task.directions, **{name: metric.direction for name, metric in extra.items()}}
 
 
 class Builder:
@@ -140,6 +144,7 @@ def assemble(config: RunConfig, registry: Registry, *, fit_scalers: bool = True)
     sampler_section = config.sampler or method.sampler
     sampler = builder.component("sampler", "sampler", sampler_section)(modalities=names)
     balancer = builder.component("balancer", "balancer", config.balancer)()
+    make_metrics = _metric_factory(config, builder, parts.classes)
     assembly = Assembly(
         config=config,
         parts=parts,
@@ -147,9 +152,9 @@ def assemble(config: RunConfig, registry: Registry, *, fit_scalers: bool = True)
         balancer=balancer,
         sampler=sampler,
         sampler_name=sampler_section if isinstance(sampler_section, str) else sampler_section.name,
-        recipe=_recipe(config, builder, task),
+        recipe=_recipe(config, builder, task, directions_of(task, make_metrics())),
         combinations=_combinations(config, names),
-        make_metrics=_metric_factory(config, builder, parts.classes),
+        make_metrics=make_metrics,
         components=dict(builder.used),
     )
     _check_capabilities(builder)
@@ -220,7 +225,14 @@ def scaler_statistics(parts: Parts, batch_size: int) -> dict[str, Moments2]:
     return {name: moments.result() for name, moments in wanted.items() if moments.count}
 
 
-def _recipe(config: RunConfig, builder: Builder, task: Task) -> Recipe:
+def _better(selected: str, directions: Mapping[str, str]) -> Literal["max", "min"]:
+    """Which way a selection score is better; a drop (complete minus mean) is better the other way round."""
+    aggregate, _, metric = selected.partition("/")
+    less = directions.get(metric, "max") == "min"
+    return "min" if less != (aggregate == "drop") else "max"
+
+
+def _recipe(config: RunConfig, builder: Builder, task: Task, directions: Mapping[str, str]) -> Recipe:
     train = config.train
     make_optimizer = builder.component("optimizer", "optimizer", config.optimizer)
     make_schedule = builder.component("schedule", "schedule", config.schedule)
@@ -241,7 +253,7 @@ def _recipe(config: RunConfig, builder: Builder, task: Task) -> Recipe:
         make_schedule=schedule,
         clip_norm=train.clip_norm,
         select_metric=metric,
-        select_mode=train.select.mode or task.directions.get(metric.split("/")[-1], "max"),
+        select_mode=train.select.mode or _better(metric, directions),
         select_every=train.select.every,
         patience=train.early_stop.patience if train.early_stop else None,
         min_delta=train.early_stop.min_delta if train.early_stop else 0.0,

@@ -22,7 +22,8 @@ class EpochPlan:
     """What a balancer wants of the coming epoch.
 
     Args:
-        indices: Positions in the training part, with repetitions, in any order; None leaves the part as it is.
+        indices: Positions in the training part, with repetitions, in any order; None leaves the part as it is. The
+            schedule counts the steps of an unchanged part, so about as many positions should be chosen.
     """
 
     indices: Tensor | None = None

@@ -94,7 +94,8 @@ class EpochView:
         method: The method in training.
         clock: The coming epoch.
         groups: As in `StepView`.
-        batches: Iterates over the training part once, in order, complete, on the run's device.
+        batches: Iterates once, in order and without augmentation, over this process's share of the training part, on
+            the run's device; sums over it are to be reduced over processes.
         evaluate: Scores on the held-out part.
         all_reduce: Sum of a tensor over processes.
         seed: The run's seed.

@@ -55,6 +55,9 @@ class PartLoader:
         self.part = part
         self.batch_size = batch_size
         self.seed = seed
+        self.modalities = tuple(modalities)
+        self.pin_memory = pin_memory
+        self._plain: PartLoader | None = None
         self._plan = _Plan()
         self._loader: DataLoader[Batch] = DataLoader(
             part,  # type: ignore[arg-type]  # keys are (position, epoch) pairs, which torch's stubs do not foresee
@@ -65,6 +68,17 @@ class PartLoader:
             pin_memory=pin_memory,
             generator=torch.Generator().manual_seed(0),  # worker seeds; without it iterating draws from the global one
         )
+
+    def without_augmentation(self) -> PartLoader:
+        """The same samples as they are."""
+        if self._plain is None:
+            self._plain = PartLoader(
+                self.part.without_augmentation(),
+                self.modalities,
+                batch_size=self.batch_size,
+                pin_memory=self.pin_memory,
+            )
+        return self._plain
 
     def steps_per_epoch(self, indices: Tensor | None = None) -> int:
         """Batches in a training epoch, the same for every process."""

@@ -67,11 +67,13 @@ class Evaluation:
         combinations: In the order asked for.
         unimodal: Modality -> its own prediction while everything else is there too; empty where not asked for.
         unimodal_source: ``split`` or ``masked`` (see `robustmm.methods.probes`); None without unimodal scores.
+        modalities: Of the model, in column order: tells which combination is the complete one.
     """
 
     combinations: dict[Combination, Tally]
     unimodal: dict[str, Tally] = field(default_factory=dict)
     unimodal_source: str | None = None
+    modalities: Combination = ()
 
 
 def evaluate_combinations(
@@ -101,7 +103,9 @@ def evaluate_combinations(
         Counts over all processes.
     """
     chosen = list(all_combinations(method.modalities) if combinations is None else combinations)
-    result = Evaluation({combo: Tally(method.task.metrics(), extra()) for combo in chosen})
+    result = Evaluation(
+        {combo: Tally(method.task.metrics(), extra()) for combo in chosen}, modalities=method.modalities
+    )
     table = torch.stack([presence_of(combo, method.modalities) for combo in chosen])
     with evaluating(method), torch.inference_mode(), autocast():
         for batch in batches:

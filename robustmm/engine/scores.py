@@ -46,7 +46,8 @@ def summarise(evaluation: Evaluation, task: Task, directions: Mapping[str, str])
     """
     rows = [_row(combination_name(combo), tally) for combo, tally in evaluation.combinations.items()]
     unimodal = [_row(name, tally) for name, tally in evaluation.unimodal.items()]
-    largest = max(range(len(rows)), key=lambda place: rows[place]["combination"].count("+"))
+    names = [row["combination"] for row in rows]
+    whole = combination_name(evaluation.modalities)
     aggregates: dict[str, dict[str, float | None]] = {name: {} for name in AGGREGATES}
     by_row: dict[str, list[float | None]] = {}
     for metric in rows[0]["metrics"]:
@@ -55,7 +56,7 @@ def summarise(evaluation: Evaluation, task: Task, directions: Mapping[str, str])
         known = [value for value in counted if value is not None]
         worst = min if directions[metric] == "max" else max
         mean = sum(known) / len(known) if known else None
-        complete = counted[largest]
+        complete = counted[names.index(whole)] if whole in names else None
         aggregates["mean"][metric] = mean
         aggregates["worst"][metric] = worst(known) if known else None
         aggregates["complete"][metric] = complete

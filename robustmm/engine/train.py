@@ -27,7 +27,7 @@ from robustmm.engine.scores import Summary, summarise
 from robustmm.engine.selection import Selection
 from robustmm.engine.step import StepContext, train_step
 from robustmm.engine.watch import LossWatch
-from robustmm.errors import RunFailed
+from robustmm.errors import CheckpointError, RunFailed
 from robustmm.masks import CombinationSampler
 from robustmm.methods.method import Method
 from robustmm.metrics.metric import Metric
@@ -218,7 +218,7 @@ class Trainer:
             method=self.method,
             clock=self.context.clock,
             groups=self.context.groups,
-            batches=lambda: (batch.to(self.fabric.device) for batch in self.train.ordered()),
+            batches=lambda: (batch.to(self.fabric.device) for batch in self.train.without_augmentation().ordered()),
             evaluate=self.evaluate,
             all_reduce=distributed.all_reduce_sum,
             seed=self.recipe.seed,
@@ -238,7 +238,8 @@ class Trainer:
         return {"weights": self.method.state_dict(), "method_state": self.method.method_state()}
 
     def save(self) -> None:
-        """Write everything that resuming needs."""
+        """Write everything that resuming needs; what methods gathered on each process is kept apart."""
+        method_states = distributed.gather_objects(self.method.method_state())
         if distributed.rank() != 0:
             return
         clock = self.context.clock
@@ -254,17 +255,22 @@ class Trainer:
             "selection": self.selection.state(),
             "watch": self.watch.state(),
         }
-        checkpoint.save(self.last, state | self._method_state())
+        checkpoint.save(self.last, state | {"weights": self.method.state_dict(), "method_states": method_states})
 
     def load(self) -> None:
         """Continue from the last checkpoint: equal to never having stopped.
 
         Raises:
-            CheckpointError: there is none, or it belongs to another configuration.
+            CheckpointError: there is none, or it belongs to another configuration or number of processes.
         """
         state = checkpoint.load(self.last)
         checkpoint.load_weights(self.method, state["weights"], place=str(self.last))
-        self.method.load_method_state(state["method_state"])
+        if len(state["method_states"]) != distributed.world_size():
+            raise CheckpointError(
+                f"{self.last} was written by {len(state['method_states'])} processes and there are "
+                f"{distributed.world_size()}; resume with as many, since each had its own share of the data"
+            )
+        self.method.load_method_state(state["method_states"][distributed.rank()])
         self.context.optimizer.load_state_dict(state["optimizer"])
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         self.balancer.load_state_dict(state["balancer"])

@@ -38,7 +38,7 @@ def row(accuracy, ece=0.1, *, degenerate=False, **counts) -> Tally:
 
 
 def summary(rgb: Tally, depth: Tally, both: Tally):
-    evaluation = Evaluation({("rgb",): rgb, ("depth",): depth, ("rgb", "depth"): both})
+    evaluation = Evaluation({("rgb",): rgb, ("depth",): depth, ("rgb", "depth"): both}, modalities=("rgb", "depth"))
     return summarise(evaluation, TASK, DIRECTIONS)
 
 
@@ -139,3 +139,10 @@ def test_summarise__logits_that_are_not_finite_never_score():
     for metric, direction in TASK.directions.items():
         value = own.flat[f"mean/{metric}"]
         assert value is None or (value <= 0.25 if direction == "max" else value >= 0.5)
+
+
+def test_summarise__has_no_complete_score_where_the_complete_combination_was_not_asked_for() -> None:
+    evaluation = Evaluation({("rgb",): row(0.6)}, modalities=("rgb", "depth"))
+    aggregates = summarise(evaluation, TASK, TASK.directions).aggregates
+    assert aggregates["complete"]["accuracy"] is None
+    assert aggregates["drop"]["accuracy"] is None
