@@ -156,7 +156,10 @@ class TrainSection(Section):
     precision: Annotated[Literal["32", "bf16-mixed", "16-mixed"], BeforeValidator(_as_text)] = Field(
         "32", description="Number format of the forward and backward pass."
     )
-    deterministic: StrictBool = Field(True, description="Refuse operations whose result differs from run to run.")
+    deterministic: StrictBool = Field(
+        True,
+        description="Use algorithms that give the same result in every run; an operation that has none warns once.",
+    )
     select: SelectSection = Field(SelectSection(), description="Model selection on the validation part.")
     early_stop: EarlyStopSection | None = Field(None, description="Early stop; null: all epochs.")
     log_every: Count = Field(20, description="Steps between two entries of the training log.")
