@@ -278,6 +278,7 @@ def evaluate(folder: RunFolder, registry: Registry, *, fabric: Fabric | None = N
             "combinations": [combination_name(combo) for combo in assembly.combinations],
             "score": method.task.score,
             "directions": assembly.directions(),
+            "chance": method.task.chance(),
             "classes": list(assembly.parts.classes),
             "selection": {
                 "part": "validation",

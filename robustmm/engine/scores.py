@@ -51,19 +51,19 @@ def summarise(evaluation: Evaluation, task: Task, directions: Mapping[str, str])
     aggregates: dict[str, dict[str, float | None]] = {name: {} for name in AGGREGATES}
     by_row: dict[str, list[float | None]] = {}
     for metric in rows[0]["metrics"]:
-        counted = _counted(rows, metric, directions[metric], task.chance())
-        by_row[metric] = counted
-        known = [value for value in counted if value is not None]
+        own = counted(rows, metric, directions[metric], task.chance())
+        by_row[metric] = own
+        known = [value for value in own if value is not None]
         worst = min if directions[metric] == "max" else max
         mean = sum(known) / len(known) if known else None
-        complete = counted[names.index(whole)] if whole in names else None
+        complete = own[names.index(whole)] if whole in names else None
         aggregates["mean"][metric] = mean
         aggregates["worst"][metric] = worst(known) if known else None
         aggregates["complete"][metric] = complete
         aggregates["drop"][metric] = None if mean is None or complete is None else complete - mean
     flat = {f"{name}/{metric}": value for name, values in aggregates.items() for metric, value in values.items()}
     for place, row in enumerate(rows):
-        flat |= {f"{row['combination']}/{metric}": counted[place] for metric, counted in by_row.items()}
+        flat |= {f"{row['combination']}/{metric}": values[place] for metric, values in by_row.items()}
     return Summary(rows, unimodal, aggregates, flat)
 
 
@@ -78,8 +78,8 @@ def _row(name: str, tally: Tally) -> dict[str, Any]:
     }
 
 
-def _counted(rows: Sequence[Mapping[str, Any]], metric: str, direction: str, chance: float) -> list[float | None]:
-    """What each row counts with in summaries; None where it has no value."""
+def counted(rows: Sequence[Mapping[str, Any]], metric: str, direction: str, chance: float) -> list[float | None]:
+    """What each row counts with in summaries; None where it has no value. See `summarise` for degenerate rows."""
     values = [_finite(row["metrics"][metric]) for row in rows]
     if all(value is None for value in values):
         return values

@@ -17,6 +17,7 @@ from robustmm.errors import CheckpointError
 from robustmm.report.figures import Figure, loss_figure, score_figure, size_figure, worth_figure
 from robustmm.report.results import read_results
 from robustmm.report.summaries import (
+    counted_rows,
     members,
     modalities_of,
     name_worst,
@@ -80,7 +81,7 @@ def _content(folder: Path) -> dict[str, Any]:
     rows, score = record["rows"], record["score"]
     metrics = [score, *(name for name in rows[0]["metrics"] if name != score)]
     worths = worth_of_modalities(record, score)
-    spreads = spread_by_size(rows, score) if len(rows) > FULL_TABLE else []
+    spreads = spread_by_size(counted_rows(record), score) if len(rows) > FULL_TABLE else []
     status = next((line["status"] for line in reversed(lines) if line["kind"] == "end"), None)
     return {
         "record": record,

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from robustmm.engine.scores import counted
+
 Row = Mapping[str, Any]
 
 #: Names in one remark; a longer list says how many more there are.
@@ -92,8 +94,27 @@ def mean(values: Iterable[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
+def counted_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows with what each counts with in mean and worst in place of its measured scores.
+
+    They differ in degenerate rows, which count no more than chance, so that every mean on the page agrees.
+
+    Args:
+        record: Of `robustmm.report.results.protocol_record`, with ``directions`` and ``chance``.
+    """
+    rows = record["rows"]
+    if not any(row["degenerate"] for row in rows):
+        return list(rows)
+    directions, chance = record["directions"], record["chance"]
+    columns = {metric: counted(rows, metric, directions[metric], chance) for metric in rows[0]["metrics"]}
+    return [
+        {**row, "metrics": {metric: column[place] for metric, column in columns.items()}}
+        for place, row in enumerate(rows)
+    ]
+
+
 def spread_by_size(rows: Sequence[Row], metric: str) -> list[Spread]:
-    """Measured scores by number of present modalities, few first. Degenerate ones are in, and are counted."""
+    """Scores by number of present modalities, few first; of `counted_rows`, to agree with the mean over all."""
     sizes: dict[int, list[Row]] = {}
     for row in rows:
         sizes.setdefault(len(members(row)), []).append(row)
@@ -109,13 +130,15 @@ def _spread(size: int, rows: Sequence[Row], metric: str) -> Spread:
 
 
 def worth_of_modalities(record: Mapping[str, Any], metric: str) -> list[Worth]:
-    """What each modality brings to the measured scores, in the order of the modalities.
+    """What each modality brings to the scores of `counted_rows`, in the order of the modalities.
+
+    A modality's scores on its own are the measured ones, with a flag.
 
     Args:
         record: Of `robustmm.report.results.protocol_record`.
         metric: Name of the score.
     """
-    scores = {frozenset(members(row)): row["metrics"][metric] for row in record["rows"]}
+    scores = {frozenset(members(row)): row["metrics"][metric] for row in counted_rows(record)}
     alone = {row["combination"]: row for row in record["rows"]}
     own = {row["combination"]: row for row in record["unimodal"]["rows"]}
     return [

@@ -8,6 +8,8 @@ from typing import Any
 
 from rich.table import Table
 
+from robustmm.report.summaries import counted_rows
+
 #: More combinations than this are shown as their mean by number of modalities, with the full list in the CSV.
 FULL_TABLE = 15
 
@@ -24,7 +26,7 @@ def combination_table(record: Mapping[str, Any]) -> Table:
     table.add_column("combination", no_wrap=True)
     for metric in metrics:
         table.add_column(metric, justify="right", no_wrap=True)
-    for row in rows if len(rows) <= FULL_TABLE else _by_size(rows, metrics):
+    for row in rows if len(rows) <= FULL_TABLE else _by_size(counted_rows(record), metrics):
         flag = "  DEGENERATE" if row["degenerate"] else ""
         table.add_row(row["combination"] + flag, *(number(row["metrics"][metric]) for metric in metrics))
     table.add_section()

@@ -112,6 +112,7 @@ def make_record(modalities: list[str], **changes: Any) -> dict[str, Any]:
         },
         "unimodal": {"source": None, "rows": []},
         "degenerate": [],
+        "chance": 0.1,
     }
     return record | changes
 

@@ -21,6 +21,8 @@ def text_of(rows: list[dict], unimodal=(), source=None) -> list[list[str]]:
         "rows": rows,
         "aggregates": aggregates | {"drop": {"accuracy": None}},
         "unimodal": {"source": source, "rows": list(unimodal)},
+        "directions": {"accuracy": "max"},
+        "chance": 0.2,
     }
     console = Console(width=100, record=True, file=io.StringIO())
     console.print(combination_table(record))
@@ -51,7 +53,7 @@ def test_combination_table__many_combinations_are_shown_by_number_of_modalities(
     rows = [table_row(name, name.count("+") / 4, degenerate=name == "b") for name in names]
     rows[1]["metrics"]["accuracy"] = None
     assert text_of(rows)[:5] == [
-        ["1 present (mean of 5)  DEGENERATE", "0.0000"],
+        ["1 present (mean of 5)  DEGENERATE", "0.0400"],  # 0, 0, 0, 0, and chance for the degenerate one
         ["2 present (mean of 10)", "0.2500"],
         ["3 present (mean of 10)", "0.5000"],
         ["4 present (mean of 5)", "0.7500"],
