@@ -61,9 +61,12 @@ class StepView:
         with torch.no_grad():
             logits = unimodal_logits(self.method, self.output)
         if logits is None:
+            trunk = self.method.trunk
+            policy = getattr(trunk, "policy", None)
+            cause = "" if policy is None else f" under the missing policy {type(policy).__name__}"
             raise RunFailed(
-                "the balancer needs logits of each modality, and this trunk cannot re-fuse kept features under "
-                f"missing policy '{type(self.method.trunk).__name__}' in training; use missing_policy zero_feature"
+                f"the balancer needs logits of each modality in training, and {type(trunk).__name__} cannot fuse kept "
+                f"features anew{cause}; use missing_policy zero_feature, or fusion concat or sum with a linear head"
             )
         return logits
 

@@ -73,7 +73,7 @@ def test_unimodal__that_cannot_be_had_says_what_to_change(monkeypatch):
     view = view_of(2, torch.ones(8, 2).bool())
     monkeypatch.setattr(view.method.trunk, "refuse", lambda features, presence: None)
     monkeypatch.setattr(view.method.trunk, "summands", lambda features, presence: None)
-    with pytest.raises(RunFailed, match=r"needs logits of each modality.*use missing_policy zero_feature"):
+    with pytest.raises(RunFailed, match=r"under the missing policy MissingPolicy; use missing_policy zero_feature"):
         _ = view.unimodal
 
 
