@@ -94,7 +94,13 @@ _HOME = {
         "split_logits",
         "unimodal_logits",
     ),
+    "robustmm.metrics.calibration": (
+        "brier_score",
+        "negative_log_likelihood",
+    ),
+    "robustmm.metrics.confusion": ("predicted_class",),
     "robustmm.metrics.metric": ("Metric",),
+    "robustmm.metrics.ranking": ("aurc",),
     "robustmm.models.encoder": (
         "Encoder",
         "pooled",
@@ -190,7 +196,11 @@ if TYPE_CHECKING:
     from robustmm.methods.probes import evaluating as evaluating
     from robustmm.methods.probes import split_logits as split_logits
     from robustmm.methods.probes import unimodal_logits as unimodal_logits
+    from robustmm.metrics.calibration import brier_score as brier_score
+    from robustmm.metrics.calibration import negative_log_likelihood as negative_log_likelihood
+    from robustmm.metrics.confusion import predicted_class as predicted_class
     from robustmm.metrics.metric import Metric as Metric
+    from robustmm.metrics.ranking import aurc as aurc
     from robustmm.models.encoder import Encoder as Encoder
     from robustmm.models.encoder import pooled as pooled
     from robustmm.models.fusion import Fusion as Fusion

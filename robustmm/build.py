@@ -144,7 +144,7 @@ def assemble(config: RunConfig, registry: Registry, *, fit_scalers: bool = True)
     sampler_section = config.sampler or method.sampler
     sampler = builder.component("sampler", "sampler", sampler_section)(modalities=names)
     balancer = builder.component("balancer", "balancer", config.balancer)()
-    make_metrics = _metric_factory(config, builder, parts.classes)
+    make_metrics = _metric_factory(config, builder, parts.classes, task.directions)
     assembly = Assembly(
         config=config,
         parts=parts,
@@ -270,12 +270,22 @@ def _combinations(config: RunConfig, names: tuple[str, ...]) -> list[Combination
 
 
 def _metric_factory(
-    config: RunConfig, builder: Builder, classes: tuple[str, ...]
+    config: RunConfig, builder: Builder, classes: tuple[str, ...], taken: Iterable[str]
 ) -> Callable[[], Mapping[str, Metric]]:
-    makers = {
-        section.name: builder.component(f"metric {section.name}", "metric", section)
-        for section in config.evaluation.metrics
-    }
+    """Makes fresh metrics, each under its component's name, or the option ``label`` where it has one.
+
+    Raises:
+        ConfigError: two have one name, or one has the name of the task's own.
+    """
+    makers: dict[str, Callable[..., Metric]] = {}
+    names = set(taken)
+    for place, section in enumerate(config.evaluation.metrics):
+        label = getattr(section.options, "label", None) or section.name
+        if label in names:
+            repair = "give it another label" if hasattr(section.options, "label") else "remove it"
+            raise ConfigError([f"evaluation.metrics.{place}: there is a metric '{label}' already; {repair}"])
+        names.add(label)
+        makers[label] = builder.component(f"metric {label}", "metric", section)
     return lambda: {name: make(classes=classes) for name, make in makers.items()}
 
 

@@ -108,7 +108,7 @@ def _complaint(details: ErrorDetails, path: KeyPath, model: type[BaseModel], dat
         return Complaint(path, "required key is missing", "missing")
     if kind == "extra_forbidden":
         return Complaint(path, unknown_key(str(path[-1]), models_at(model, path[:-1])), "key")
-    if details["loc"][-1] == "[key]":  # pydantic's name for a key that the mapping's type refuses
+    if details["loc"][-1:] == ("[key]",):  # pydantic's name for a key that the mapping's type refuses
         return Complaint(path, _refused_key(str(path[-1]), places_at(model, path[:-1])), "key")
     given = data
     for part in path:
@@ -123,7 +123,8 @@ def _refusal(details: ErrorDetails, places: Sequence[_Place], given: Any) -> str
         return f"expected {bound} item(s), got {context['actual_length']}"
     if details["type"] in _OWN_SENTENCE or not places:
         sentence = details["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-        return f"{sentence[:1].lower()}{sentence[1:]}, got {shown(given)}"
+        got = "" if isinstance(given, Mapping) else f", got {shown(given)}"  # a whole section says nothing
+        return f"{sentence[:1].lower()}{sentence[1:]}{got}"
     accepted = " or ".join(dict.fromkeys(describe(place.annotation, place.metadata) for place in places))
     choices = [str(word) for place in places for word in _literals(place.annotation)]
     hint = did_you_mean(given, choices) if isinstance(given, str) else ""

@@ -12,6 +12,8 @@ from torch import Tensor
 class Metric(ABC):
     """A score over a split, from logits and targets.
 
+    In results it stands under its component's name, or under the option ``label`` where the component has one.
+
     Args:
         classes: Class names; index = label.
 

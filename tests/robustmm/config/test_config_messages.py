@@ -1,8 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Self
 
 import pytest
+from pydantic import model_validator
+
+from robustmm import Component, Options
+from robustmm.config.component import check_options
 
 Lines = Callable[..., list[str]]
 
@@ -202,3 +207,23 @@ def test_message__checks_the_train_section(lines: Lines, complete: str, train: s
 )
 def test_message__checks_the_options_of_components(lines: Lines, complete: str, method: str, line: str) -> None:
     assert lines(a=complete.replace("dmrnet", method)) == [line]
+
+
+class Window(Options):
+    """Two options that must fit each other."""
+
+    first: int = 0
+    last: int = 9
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.first > self.last:
+            raise ValueError("First must not lie after last")
+        return self
+
+
+def test_check_options__options_that_do_not_fit_each_other_are_told_at_the_section() -> None:
+    component = Component("window", object, Window, "A window.", "own")
+    options, found = check_options(component, {"first": 10})
+    assert options is None
+    assert [(one.path, one.text) for one in found] == [((), "first must not lie after last")]
