@@ -25,7 +25,9 @@ class TensorBoard(Callback):
         """Open the writer."""
         from torch.utils.tensorboard import SummaryWriter  # its import takes a second; only runs pay for it
 
-        self._writer = SummaryWriter(str(run.folder / "tb"), purge_step=run.start_step or None)
+        folder = run.folder / "tb"
+        purge_step = run.start_step + 1 if folder.exists() else None  # what stands at start_step is not written again
+        self._writer = SummaryWriter(str(folder), purge_step=purge_step)
 
     def on_log(self, step: int, record: Mapping[str, float]) -> None:
         """Write loss terms, learning rate and speed."""
