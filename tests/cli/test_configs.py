@@ -1,0 +1,72 @@
+"""Every file in configs/ says what it is, passes the check, and works."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from itertools import takewhile
+from pathlib import Path
+
+import pytest
+
+from robustmm.cli import run
+from robustmm.config.load import load_config
+from robustmm.errors import DataError
+from robustmm.plugin_manager import get_plugins, set_plugins_dirs
+
+FOLDER = Path(__file__).parents[2] / "configs"
+CONFIGS = sorted(path for path in FOLDER.rglob("*.yaml") if "base" not in path.relative_to(FOLDER).parts)
+#: Data sets that are not part of the project: they lie below the folder that ROBUSTMM_DATA names.
+FOREIGN = {"av_digits", "tcga_breast", "handwritten_6views_tmc"}
+
+each_config = pytest.mark.parametrize("path", CONFIGS, ids=[path.stem for path in CONFIGS])
+
+
+@pytest.fixture(autouse=True)
+def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    set_plugins_dirs()
+    yield
+    set_plugins_dirs()
+
+
+def test_configs__there_are_some() -> None:
+    assert CONFIGS
+
+
+@each_config
+def test_config__starts_with_what_it_is_and_the_command(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    comment = list(takewhile(lambda line: line.startswith("#"), lines))
+    assert len(comment) >= 2, f"{path.name} does not start with a comment that says what it is"
+    command = f"robustmm train -c configs/{path.relative_to(FOLDER).as_posix()}"
+    assert any(re.search(rf"{re.escape(command)}\b", line) for line in comment), f"{path.name} does not say: {command}"
+
+
+@each_config
+def test_config__validates(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["config", "validate", "-c", str(path)]) == 0
+    assert capsys.readouterr().out.startswith("ok\n")
+
+
+@each_config
+def test_config__works_for_a_step(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = load_config([path], [], get_plugins().registry).config
+    if config.data.dataset.name in FOREIGN and not _has_data(config.data.dataset.name):
+        pytest.skip(f"ROBUSTMM_DATA has no {config.data.dataset.name}")
+    quick = ["-o", "data.batch_size=16", "-o", "evaluation.batch_size=16", "-o", "train.threads=1"]
+    assert run(["train", "-c", str(path), *quick, "--dry-run"]) == 0
+    assert "a training step and an evaluation batch" in capsys.readouterr().out
+
+
+def _has_data(dataset: str) -> bool:
+    """Whether the data set can be built from ROBUSTMM_DATA."""
+    if "ROBUSTMM_DATA" not in os.environ:
+        return False
+    component = get_plugins().registry.get("dataset", dataset)
+    try:
+        component.build(**dict(component.options()))
+    except DataError:
+        return False
+    return True
