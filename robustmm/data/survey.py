@@ -1,0 +1,189 @@
+"""A walk through every sample of a data set: what is there, what is missing, what is wrong."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from robustmm.data.dataset import Dataset, DataSplits
+from robustmm.errors import DataError
+from robustmm.types import Modality, Sample
+
+#: Label of pixels that count nowhere.
+VOID = 255
+
+#: Hands on the indices of a part, and may show how far it is.
+Track = Callable[[str, range], Iterable[int]]
+
+
+@dataclass
+class PartSurvey:
+    """What one part holds.
+
+    Args:
+        samples: Length of the part.
+        readable: Samples that could be read.
+        per_class: Samples, or pixels of label maps, per class, (C,) int64; labels of no class are not counted.
+        missing: Modality -> samples that lack it.
+    """
+
+    samples: int
+    per_class: Tensor
+    missing: Counter[str]
+    readable: int = 0
+
+
+class Findings:
+    """What is wrong, equal problems of many samples as one line."""
+
+    def __init__(self) -> None:
+        self._where: dict[str, list[str]] = {}
+
+    def add(self, problem: str, where: str = "") -> None:
+        """Note a problem, and the sample that has it."""
+        self._where.setdefault(problem, []).append(where)
+
+    def lines(self) -> list[str]:
+        """One line per problem, in the order in which they were found."""
+        return [_line(problem, where) for problem, where in self._where.items()]
+
+
+def _line(problem: str, where: list[str]) -> str:
+    if not where[0]:
+        return problem
+    return f"{problem}: {where[0]}" + (f" (and {len(where) - 1} more)" if len(where) > 1 else "")
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a data set holds.
+
+    Args:
+        parts: By name: train, validation where there is one, test.
+        problems: One line each; empty where all is well.
+    """
+
+    parts: Mapping[str, PartSurvey]
+    problems: list[str] = field(default_factory=list)
+
+
+def parts_of(splits: DataSplits) -> dict[str, Dataset]:
+    """The parts that there are, by name."""
+    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    return {name: part for name, part in parts.items() if part is not None}
+
+
+def survey(splits: DataSplits, track: Track = lambda part, indices: indices) -> Survey:
+    """Read every sample of every part, without augmentation.
+
+    Args:
+        splits: From the data set plugin.
+        track: Called with each part's name and indices; gives the indices back, and may draw a bar.
+    """
+    walk = _Walk(splits)
+    parts = {name: walk.through(name, part, track(name, range(len(part)))) for name, part in parts_of(splits).items()}
+    walk.judge(parts)
+    return Survey(parts, walk.findings.lines())
+
+
+class _Walk:
+    """What is kept while going through the parts.
+
+    Args:
+        splits: From the data set plugin.
+    """
+
+    def __init__(self, splits: DataSplits) -> None:
+        self.splits = splits
+        self.known = {modality.name: modality for modality in splits.modalities}
+        self.classes = len(splits.classes)
+        self.findings = Findings()
+        #: Id -> part in which it was first.
+        self.owners: dict[str, str] = {}
+        #: 0 for one label per sample, 2 for label maps.
+        self.target_axes: int | None = None
+
+    def through(self, name: str, part: Dataset, indices: Iterable[int]) -> PartSurvey:
+        """Read a part."""
+        found = PartSurvey(len(part), torch.zeros(self.classes, dtype=torch.int64), Counter())
+        for index in indices:
+            try:
+                sample = part[index]
+            except (DataError, OSError, ValueError) as error:
+                self.findings.add(f"{name}: a sample cannot be read", " ".join(str(error).split()))
+                continue
+            found.readable += 1
+            label = f"sample '{sample['id']}'"
+            self._check_id(name, sample["id"])
+            self._check_inputs(name, sample, label, found.missing)
+            found.per_class += self._count_labels(name, sample["target"], label)
+            if name == "train":
+                self._check_train_label(index, sample["target"], label)
+        return found
+
+    def _check_id(self, name: str, given: str) -> None:
+        if given in self.owners:
+            self.findings.add(f"{name}: the id stands in {self.owners[given]} already", f"'{given}'")
+        self.owners.setdefault(given, name)
+
+    def _check_inputs(self, name: str, sample: Sample, label: str, missing: Counter[str]) -> None:
+        there = {key: value for key, value in sample["inputs"].items() if value is not None}
+        missing.update(self.known.keys() - there.keys())
+        if not there:
+            self.findings.add(f"{name}: a sample has no modality at all", label)
+        for key, value in there.items():
+            if key not in self.known:
+                self.findings.add(f"{name}: '{key}' is none of the modalities {', '.join(self.known)}", label)
+                continue
+            problem = problem_of(value, self.known[key])
+            if problem:
+                self.findings.add(f"{name}: {key} {problem}", label)
+
+    def _count_labels(self, name: str, target: Tensor, label: str) -> Tensor:
+        """Labels per class, (C,) int64, without those of no class."""
+        if self.target_axes is None:
+            self.target_axes = target.ndim
+        if target.dtype != torch.int64 or target.ndim != self.target_axes:
+            wanted = f"int64 with {self.target_axes} axes as in the first sample"
+            self.findings.add(f"{name}: the target is {target.dtype} {tuple(target.shape)}, not {wanted}", label)
+            return torch.zeros(self.classes, dtype=torch.int64)
+        valid = (target >= 0) & (target < self.classes)
+        wrong = target[~valid & (target != VOID)] if target.ndim else target[~valid]
+        if wrong.numel():
+            last = self.classes - 1
+            self.findings.add(f"{name}: label {int(wrong.flatten()[0])} is not a class, expected 0..{last}", label)
+        return target[valid].flatten().bincount(minlength=self.classes)
+
+    def _check_train_label(self, index: int, target: Tensor, label: str) -> None:
+        labels = self.splits.train_labels
+        if labels is not None and index < len(labels) and not torch.equal(labels[index], target):
+            self.findings.add("train: train_labels differs from the sample's target", label)
+
+    def judge(self, parts: Mapping[str, PartSurvey]) -> None:
+        """What only the whole shows."""
+        for name, part in parts.items():
+            if not part.samples:
+                self.findings.add(f"the {name} part is empty")
+        train = parts["train"]
+        for label, count in zip(self.splits.classes, train.per_class.tolist(), strict=True):
+            if not count:
+                self.findings.add(f"train: no sample of class '{label}'")
+        for modality in self.known:
+            if train.readable and train.missing[modality] == train.readable:
+                self.findings.add(f"train: no sample has {modality}")
+        for what, values in (("train_labels", self.splits.train_labels), ("train_groups", self.splits.train_groups)):
+            if values is not None and tuple(values.shape) != (train.samples,):
+                self.findings.add(f"{what} has shape {tuple(values.shape)}, training has {train.samples} samples")
+
+
+def problem_of(value: Tensor, modality: Modality) -> str:
+    """What is wrong with a modality's value; empty if nothing is."""
+    if tuple(value.shape) != modality.shape:
+        return f"has shape {tuple(value.shape)}, declared is {modality.shape}"
+    if not value.isfinite().all():
+        return "holds values that are not finite"
+    return ""

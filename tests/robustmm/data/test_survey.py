@@ -1,0 +1,116 @@
+"""The walk through a data set: what it counts, and each thing that can be wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+
+from robustmm import ArrayDataset, DataError, DataSplits, Modality, Sample
+from robustmm.data.survey import survey
+
+MODALITIES = (Modality("rgb", "vector", (2,)), Modality("depth", "vector", (1,)))
+
+
+def part(prefix: str, labels: list[int], observed: list[list[bool]] | None = None) -> ArrayDataset:
+    count = len(labels)
+    inputs = {"rgb": torch.zeros(count, 2), "depth": torch.zeros(count, 1)}
+    shown = None if observed is None else torch.tensor(observed)
+    return ArrayDataset(inputs, torch.tensor(labels), [f"{prefix}{row}" for row in range(count)], shown)
+
+
+def splits() -> DataSplits:
+    train = part("train", [0, 0, 1], [[True, True], [True, False], [True, False]])
+    return DataSplits(MODALITIES, "classification", ("a", "b"), train, part("test", [1, 1]), train_labels=train.target)
+
+
+class Edited:
+    """A part whose samples go through a function."""
+
+    def __init__(self, part: ArrayDataset, edit: Callable[[Sample], Sample]) -> None:
+        self.part, self.edit = part, edit
+
+    def __len__(self) -> int:
+        return len(self.part)
+
+    def __getitem__(self, index: int, /) -> Sample:
+        return self.edit(self.part[index])
+
+
+def unreadable(sample: Sample) -> Sample:
+    raise DataError(f"{sample['id']}.png: not a readable image")
+
+
+def changed(**inputs: torch.Tensor | None) -> Callable[[Sample], Sample]:
+    return lambda sample: {**sample, "inputs": {**sample["inputs"], **inputs}}
+
+
+def target(value: torch.Tensor) -> Callable[[Sample], Sample]:
+    return lambda sample: {**sample, "target": value}
+
+
+def test_survey__counts_samples_classes_and_missing_modalities() -> None:
+    found = survey(splits())
+    assert found.problems == []
+    assert list(found.parts) == ["train", "test"]
+    train = found.parts["train"]
+    assert (train.samples, train.readable, train.per_class.tolist()) == (3, 3, [2, 1])
+    assert (train.missing["rgb"], train.missing["depth"]) == (0, 2)
+    assert found.parts["test"].per_class.tolist() == [0, 2]
+
+
+def test_survey__counts_pixels_of_maps_and_allows_void_ones() -> None:
+    maps = torch.tensor([[[0, 1], [1, 255]]])
+    train = ArrayDataset({"rgb": torch.zeros(1, 2), "depth": torch.zeros(1, 1)}, maps, ["x"])
+    test = ArrayDataset({"rgb": torch.zeros(1, 2), "depth": torch.zeros(1, 1)}, maps, ["y"])
+    found = survey(DataSplits(MODALITIES, "segmentation", ("a", "b"), train, test))
+    assert found.problems == []
+    assert found.parts["train"].per_class.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("edit", "problem"),
+    [
+        (unreadable, "test: a sample cannot be read: test0.png: not a readable image (and 1 more)"),
+        (
+            changed(rgb=torch.zeros(3)),
+            "test: rgb has shape (3,), declared is (2,): sample 'test0' (and 1 more)",
+        ),
+        (
+            changed(depth=torch.tensor([torch.nan])),
+            "test: depth holds values that are not finite: sample 'test0' (and 1 more)",
+        ),
+        (
+            changed(sound=torch.zeros(1)),
+            "test: 'sound' is none of the modalities rgb, depth: sample 'test0' (and 1 more)",
+        ),
+        (changed(rgb=None, depth=None), "test: a sample has no modality at all: sample 'test0' (and 1 more)"),
+        (target(torch.tensor(255)), "test: label 255 is not a class, expected 0..1: sample 'test0' (and 1 more)"),
+        (target(torch.tensor(-1)), "test: label -1 is not a class, expected 0..1: sample 'test0' (and 1 more)"),
+        (
+            target(torch.zeros(2, 2, dtype=torch.int64)),
+            "test: the target is torch.int64 (2, 2), not int64 with 0 axes as in the first sample: sample 'test0' "
+            "(and 1 more)",
+        ),
+        (lambda sample: {**sample, "id": "train1"}, "test: the id stands in train already: 'train1' (and 1 more)"),
+    ],
+)
+def test_survey__finds_what_is_wrong_with_samples(edit: Callable[[Sample], Sample], problem: str) -> None:
+    sound = splits()
+    assert isinstance(sound.test, ArrayDataset)
+    assert survey(replace(sound, test=Edited(sound.test, edit))).problems == [problem]
+
+
+def test_survey__finds_what_only_the_whole_shows() -> None:
+    train = part("train", [0, 0], [[True, False], [True, False]])
+    labels, groups = torch.tensor([0, 1]), torch.tensor([0])
+    broken = replace(splits(), train=train, test=part("test", []), train_labels=labels, train_groups=groups)
+    assert survey(broken).problems == [
+        "train: train_labels differs from the sample's target: sample 'train1'",
+        "the test part is empty",
+        "train: no sample of class 'b'",
+        "train: no sample has depth",
+        "train_groups has shape (1,), training has 2 samples",
+    ]
