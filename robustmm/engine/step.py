@@ -56,7 +56,10 @@ class StepContext:
     def complete_gradients(self) -> None:
         """Average gradients over processes and undo the loss scale of float16, once, before anything edits them."""
         distributed.average_gradients(self.method.parameters())
-        self.fabric.strategy.precision.unscale_gradients(self.optimizer)
+        # The scaler remembers by identity what it has unscaled, and steps Fabric's inner optimiser: through the wrapper
+        # it would divide a second time.
+        inner = getattr(self.optimizer, "optimizer", self.optimizer)
+        self.fabric.strategy.precision.unscale_gradients(inner)
 
     def clip_gradients(self) -> None:
         """Bound the norm of all gradients together."""

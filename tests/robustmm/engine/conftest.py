@@ -87,6 +87,7 @@ class Setup:
     samples: int = 18
     batch_size: int = 4
     recipe: dict[str, Any] = field(default_factory=dict)
+    fabric: Fabric | None = None
 
     def trainer(self, folder, *, seed: int = 0, stop_after: int | None = None, **options: Any) -> Trainer:
         torch.manual_seed(seed)
@@ -105,7 +106,7 @@ class Setup:
             ),
             validation=PartLoader(Part(arrays(9, seed=1), range(9)), parts.modalities, batch_size=4),
             recipe=Recipe(**recipe | self.recipe),
-            fabric=Fabric(accelerator="cpu", devices=1),
+            fabric=self.fabric or Fabric(accelerator="cpu", devices=1),
             folder=folder,
             callbacks=[Notes(interrupt, stop_after)],
             interrupt=interrupt,
