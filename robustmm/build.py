@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from robustmm.balancing.balancer import Balancer
 from robustmm.config.capabilities import check_capabilities
 from robustmm.config.component import ComponentSection
-from robustmm.config.schema import RunConfig
+from robustmm.config.schema import DEFAULT_ENCODER, MODALITY_KINDS, RunConfig
 from robustmm.data.loaders import PartLoader
 from robustmm.data.parts import Parts, split_parts
 from robustmm.engine.optim import Schedule
@@ -135,6 +135,7 @@ def assemble(config: RunConfig, registry: Registry, *, fit_scalers: bool = True)
         carve_seed=config.data.validation.seed,
         modalities=config.data.modalities,
     )
+    _check_encoder_names(config, [modality.name for modality in splits.modalities])
     task: Task = builder.component("task", "task", config.task or splits.task)(classes=parts.classes)
     statistics = scaler_statistics(parts, config.data.batch_size) if fit_scalers else {}
     seed_everything(config.seed, "weights")
@@ -194,9 +195,21 @@ def _blueprint(
     return Blueprint(modalities, task, make_trunk, new_head)
 
 
+def _check_encoder_names(config: RunConfig, names: Sequence[str]) -> None:
+    """Refuse an encoder that would act nowhere; one for a modality that the run leaves out may stay."""
+    problems = [
+        f"model.encoders.{key}: no modality '{key}'{did_you_mean(key, names)} (the data set has {', '.join(names)}; "
+        f"a kind such as vector or 'default' may stand for several)"
+        for key in config.model.encoders
+        if key not in (*names, *MODALITY_KINDS, DEFAULT_ENCODER)
+    ]
+    if problems:
+        raise ConfigError(problems)
+
+
 def _encoder_factory(config: RunConfig, builder: Builder, modality: Modality) -> Callable[[], Encoder]:
     chosen = config.model.encoders
-    key = next((key for key in (modality.name, modality.kind, "default") if key in chosen), None)
+    key = next((key for key in (modality.name, modality.kind, DEFAULT_ENCODER) if key in chosen), None)
     section = DEFAULT_ENCODERS[modality.kind] if key is None else chosen[key]
     make = builder.component(f"encoder of {modality.name}", "encoder", section)
     component = builder.used[f"encoder of {modality.name}"]

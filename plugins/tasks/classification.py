@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, NonNegativeFloat
 
 from robustmm import ClassificationTask, Component, Options, hookimpl
 
@@ -13,7 +13,7 @@ class ClassificationOptions(Options):
     """Options of classification."""
 
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="Share of the target mass spread over all classes.")
-    class_weights: tuple[float, ...] | None = Field(
+    class_weights: tuple[NonNegativeFloat, ...] | None = Field(
         None, description="One loss weight per class; null weighs all alike."
     )
     live_class: str | None = Field(

@@ -88,9 +88,11 @@ def robustmm_register_heads(register):
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested mappings merged, except that a mapping with a ``name`` replaces what was there."""
-    result = dict(base)
+    """Nested mappings merged, except that a mapping with a ``name`` replaces what was there and None removes it."""
+    result = {key: value for key, value in base.items() if changes.get(key, value) is not None}
     for key, value in changes.items():
+        if value is None:
+            continue
         deep = isinstance(value, dict) and "name" not in value and isinstance(result.get(key), dict)
         result[key] = merged(result[key], value) if deep else value
     return result
