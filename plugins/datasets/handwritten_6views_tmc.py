@@ -66,7 +66,7 @@ def read_mat(path: Path) -> Mapping[str, Any]:
     try:
         from scipy.io import loadmat
     except ImportError:
-        raise DataError(f"data set '{NAME}' needs SciPy to read {path}; pip install scipy") from None
+        raise DataError(f"data set '{NAME}' needs SciPy to read {path}: pip install 'robustmm[matlab]'") from None
     try:
         content: Mapping[str, Any] = loadmat(path)
     except (ValueError, TypeError, OSError, NotImplementedError) as error:

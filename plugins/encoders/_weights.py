@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from robustmm import CheckpointError, RobustmmError
+from robustmm import CheckpointError, RobustmmError, import_torchvision
 
 #: What the option ``weights`` of every pretrained encoder takes.
 WEIGHTS_HELP = (
@@ -124,10 +124,9 @@ def torchvision_model(name: str, weights: str) -> nn.Module:
     """A torchvision classification model, random or, for ``imagenet``, with torchvision's default weights.
 
     Raises:
-        RobustmmError: the weights could not be fetched.
+        RobustmmError: torchvision cannot be imported, or the weights could not be fetched.
     """
-    from torchvision import models
-
+    models = import_torchvision("torchvision.models")
     if weights != "imagenet":
         model: nn.Module = models.get_model(name, weights=None)
         return model

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field
 from torch import Tensor, nn
 
-from robustmm import Component, Encoder, Modality, Options, RobustmmError, did_you_mean, hookimpl
+from robustmm import Component, Encoder, Modality, Options, RobustmmError, did_you_mean, hookimpl, import_torchvision
 
 from ._layers import check_rank
 from ._weights import WEIGHTS_HELP, load_backbone, read_safetensors
@@ -91,12 +91,16 @@ def import_timm() -> ModuleType:
     """Import timm.
 
     Raises:
-        RobustmmError: it is not installed, with the command that installs it.
+        RobustmmError: it is not installed or cannot be imported, with the repair.
     """
     try:
         import timm
-    except ModuleNotFoundError as error:
-        raise RobustmmError("encoder 'timm' needs timm: pip install 'robustmm[timm]'") from error
+    except (ImportError, RuntimeError, OSError) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "timm":
+            raise RobustmmError("encoder 'timm' needs timm: pip install 'robustmm[timm]'") from error
+        import_torchvision()  # timm is built on it, and its failure is the one that can be explained
+        text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise RobustmmError(f"encoder 'timm': timm cannot be imported ({text}); install it again") from error
     module: ModuleType = timm
     return module
 

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from robustmm import Component, Encoder, Modality, Options, RobustmmError, did_you_mean, hookimpl
+from robustmm import Component, Encoder, Modality, Options, RobustmmError, did_you_mean, hookimpl, import_torchvision
 
 from ._layers import check_rank
 from ._weights import (
@@ -68,8 +68,7 @@ def build_torchvision(modality: Modality, model: str, weights: str) -> Encoder:
 
 
 def _check_name(name: str) -> None:
-    from torchvision import models
-
+    models = import_torchvision("torchvision.models")
     known = [known for known in models.list_models(models) if known.startswith(FAMILIES)]
     if name not in known:
         raise RobustmmError(

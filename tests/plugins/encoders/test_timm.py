@@ -2,6 +2,7 @@ import sys
 
 import pytest
 import torch
+from robustmm_plugins.encoders import timm as plugin
 from robustmm_plugins.encoders.timm import build_timm
 from safetensors.torch import save_file
 
@@ -73,3 +74,32 @@ def test_timm__not_installed_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(RobustmmError, match=r"pip install 'robustmm\[timm\]'"):
         build_timm(modality(), NAME, "none", {})
+
+
+@pytest.fixture
+def _broken_timm(tmp_path, monkeypatch):
+    (tmp_path / "timm.py").write_text(
+        "raise RuntimeError('operator torchvision::nms does not exist')", encoding="utf-8"
+    )
+    monkeypatch.delitem(sys.modules, "timm")
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.usefixtures("_broken_timm")
+def test_timm__on_a_torchvision_of_another_build_says_so(monkeypatch):
+    def explain():
+        raise RobustmmError("torchvision and torch are of different builds")
+
+    monkeypatch.setattr(plugin, "import_torchvision", explain)
+    with pytest.raises(RobustmmError, match="torchvision and torch are of different builds"):
+        build_timm(modality(), NAME, "none", {})
+
+
+@pytest.mark.usefixtures("_broken_timm")
+def test_timm__that_fails_by_itself_is_quoted():
+    with pytest.raises(RobustmmError) as caught:
+        build_timm(modality(), NAME, "none", {})
+    assert str(caught.value) == (
+        "encoder 'timm': timm cannot be imported (RuntimeError: operator torchvision::nms does not exist); "
+        "install it again"
+    )

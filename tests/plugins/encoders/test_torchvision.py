@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 import torch
 from robustmm_plugins.encoders.torchvision import build_torchvision, cut_into_levels
@@ -78,3 +80,9 @@ def test_torchvision__unknown_model_is_refused_with_the_families(name):
 def test_torchvision__suggests_the_closest_name():
     with pytest.raises(RobustmmError, match=r"unknown model 'mobilnet_v2' - did you mean 'mobilenet_v2'\?"):
         build_torchvision(Modality("rgb", "image", (3, 64, 64)), "mobilnet_v2", "none")
+
+
+def test_torchvision__that_cannot_be_imported_is_a_mistake_with_a_repair(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision.models", None)
+    with pytest.raises(RobustmmError, match=r"^torchvision .* and torch .* cannot be imported: .* Uninstall both"):
+        build_torchvision(Modality("rgb", "image", (3, 64, 64)), "resnet18", "none")
