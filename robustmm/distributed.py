@@ -27,6 +27,12 @@ def world_size() -> int:
     return dist.get_world_size() if is_parallel() else 1
 
 
+def barrier() -> None:
+    """Wait until every process is here."""
+    if is_parallel():
+        dist.barrier()
+
+
 def all_reduce_sum(tensor: Tensor) -> Tensor:
     """The sum of a tensor over processes."""
     if not is_parallel():

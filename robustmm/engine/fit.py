@@ -26,6 +26,7 @@ class Fit:
     def train(self, name: str, method: Method, *, epochs: int | None = None) -> None:
         """See `robustmm.FitContext.train`: complete samples, no balancer, the same selection rule."""
         own = self.trainer
+        metric = own.recipe.select_metric.split("/")[-1]
         recipe = own.recipe if epochs is None else replace(own.recipe, epochs=epochs)
         method.to(own.fabric.device)
         nested = Trainer(
@@ -34,9 +35,11 @@ class Fit:
             sampler=CombinationSampler(),
             train=own.train,
             validation=own.validation,
-            recipe=replace(recipe, select_metric="complete/" + own.recipe.select_metric.split("/")[-1]),
+            recipe=replace(recipe, select_metric=f"complete/{metric}", select_mode=own.directions()[metric]),
             fabric=own.fabric,
             folder=own.folder / name,
+            extra=own.extra,
+            combinations=[method.modalities],
             interrupt=own.interrupt,
         )
         if nested.last.is_file():
@@ -45,8 +48,9 @@ class Fit:
             self._say(f"training {name}: {recipe.epochs} epochs on complete samples")
             nested.fit()
         nested.load_best()
-        metric, best = nested.recipe.select_metric, nested.selection.best
-        self._say(f"{name}: {metric} {best:.4f} on validation, epoch {nested.selection.best_epoch}")
+        self._say(
+            f"{name}: complete/{metric} {nested.selection.best:.4f} on validation, epoch {nested.selection.best_epoch}"
+        )
 
     def load(self, path: str, method: Method) -> None:
         """See `robustmm.FitContext.load`: the weights of a ``best.safetensors`` or ``last.safetensors``."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from lightning.fabric import Fabric
@@ -103,13 +103,16 @@ class Trainer:
         """Train to the end, to early stop, or to an interrupt.
 
         Raises:
-            RunFailed: a loss is not finite.
+            RunFailed: a loss is not finite, or no validation gave a finite score.
             KeyboardInterrupt: asked to stop; a checkpoint was written.
         """
         distributed.broadcast_module(self.method)
         self.method.train()
         while not self.finished and self.context.clock.epoch < self.recipe.epochs:
             self._run_epoch()
+        if self._stop_requested():  # during the last validation, after which no step follows
+            raise KeyboardInterrupt
+        self._refuse_nothing_kept()
 
     def dry_step(self) -> None:
         """One step on the first batch, without a trace in files.
@@ -135,6 +138,7 @@ class Trainer:
                 started, seen = time.perf_counter(), 0
             if self._must_stop():
                 self.watch.look()
+                distributed.average_buffers(self.method)
                 self.save()
                 raise KeyboardInterrupt
         self.watch.look()
@@ -153,11 +157,15 @@ class Trainer:
         self._tell("on_step", self.context.clock.step, clock.epoch)
 
     def _must_stop(self) -> bool:
-        """Whether any process was asked to stop; several processes compare notes only when they log."""
+        """Whether to stop after this step; several processes compare notes only when they log."""
+        if distributed.is_parallel() and self.context.clock.step % self.recipe.log_every:
+            return False
+        return self._stop_requested()
+
+    def _stop_requested(self) -> bool:
+        """Whether any process was asked to stop."""
         if not distributed.is_parallel():
             return self.interrupt.requested
-        if self.context.clock.step % self.recipe.log_every:
-            return False
         flag = torch.tensor(float(self.interrupt.requested), device=self.fabric.device)
         return bool(distributed.all_reduce_sum(flag) > 0)
 
@@ -198,9 +206,11 @@ class Trainer:
             extra=self.extra,
             autocast=self.fabric.autocast,
         )
-        directions = dict(self.method.task.directions)
-        directions |= {name: metric.direction for name, metric in self.extra().items()}
-        return summarise(evaluation, self.method.task, directions)
+        return summarise(evaluation, self.method.task, self.directions())
+
+    def directions(self) -> dict[str, Literal["max", "min"]]:
+        """Metric -> which way is better, of the task and of metric plugins."""
+        return {**self.method.task.directions, **{name: metric.direction for name, metric in self.extra().items()}}
 
     def evaluate(self, combinations: list[Combination]) -> Mapping[Combination, Metrics]:
         """Counts on the validation part, for methods and balancers that look at it."""
@@ -238,10 +248,16 @@ class Trainer:
         return {"weights": self.method.state_dict(), "method_state": self.method.method_state()}
 
     def save(self) -> None:
-        """Write everything that resuming needs; what methods gathered on each process is kept apart."""
+        """Write everything that resuming needs; what methods gathered on each process is kept apart.
+
+        No process goes on before the file is there: one that ended now would take the writing one with it.
+        """
         method_states = distributed.gather_objects(self.method.method_state())
-        if distributed.rank() != 0:
-            return
+        if distributed.rank() == 0:
+            self._write_last(method_states)
+        distributed.barrier()
+
+    def _write_last(self, method_states: list[dict[str, Any]]) -> None:
         clock = self.context.clock
         state = {
             "epoch": clock.epoch,
@@ -286,11 +302,14 @@ class Trainer:
         Raises:
             RunFailed: no validation gave a finite score.
         """
-        if self.selection.best is None:
-            raise RunFailed(f"no epoch gave a finite {self.recipe.select_metric} on validation; nothing to keep")
+        self._refuse_nothing_kept()
         state = checkpoint.load(self.best)
         checkpoint.load_weights(self.method, state["weights"], place=str(self.best))
         self.method.load_method_state(state["method_state"])
+
+    def _refuse_nothing_kept(self) -> None:
+        if self.selection.best is None:
+            raise RunFailed(f"no epoch gave a finite {self.recipe.select_metric} on validation; nothing to keep")
 
 
 def _epoch_record(summary: Summary, score: str, improved: bool) -> dict[str, Any]:

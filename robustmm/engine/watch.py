@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from robustmm import distributed
 from robustmm.errors import RunFailed
 from robustmm.masks import shown_combinations
 from robustmm.types import Clock, LossTerm
@@ -68,7 +69,7 @@ class LossWatch:
         return means
 
     def look(self) -> None:
-        """Fetch what has not been looked at yet.
+        """Fetch what has not been looked at yet; on every process of a run alike.
 
         Raises:
             RunFailed: as for `read`.
@@ -76,15 +77,18 @@ class LossWatch:
         if not self._pending:
             return
         values = torch.cat([entry.values for entry in self._pending]).tolist()
-        start = 0
+        start, failure = 0, None
         for entry in self._pending:
             own = dict(zip(entry.names, values[start : start + len(entry.names)], strict=True))
             start += len(entry.names)
-            self._refuse(entry, own)
+            failure = failure or self._failure(entry, own)
             for name, value in own.items():
                 self._sums[name] = self._sums.get(name, 0.0) + value
                 self._counts[name] = self._counts.get(name, 0) + 1
         self._pending = []
+        for found in distributed.gather_objects(failure):  # all stop where one must, or the others would wait for it
+            if found is not None:
+                raise RunFailed(found)
 
     def state(self) -> dict[str, Any]:
         """For the checkpoint: the sums since the last read.
@@ -99,12 +103,14 @@ class LossWatch:
         """Take back what `state` gave."""
         self._sums, self._counts = dict(state["sums"]), dict(state["counts"])
 
-    def _refuse(self, entry: _Entry, values: Mapping[str, float]) -> None:
+    def _failure(self, entry: _Entry, values: Mapping[str, float]) -> str | None:
+        """What is wrong with the terms of one step, in words; None where they are finite."""
         bad = [f"{name} = {value}" for name, value in values.items() if not math.isfinite(value)]
-        if bad:
-            combinations = ", ".join(shown_combinations(entry.presence, self.modalities))
-            raise RunFailed(
-                f"non-finite loss at step {entry.clock.step} (epoch {entry.clock.epoch}): {', '.join(bad)}; "
-                f"combinations in the batch: {combinations}. No later checkpoint was written; "
-                f"try a lower optimizer.lr, train.clip_norm, or train.precision 32"
-            )
+        if not bad:
+            return None
+        combinations = ", ".join(shown_combinations(entry.presence, self.modalities))
+        return (
+            f"non-finite loss at step {entry.clock.step} (epoch {entry.clock.epoch}): {', '.join(bad)}; "
+            f"combinations in the batch: {combinations}. No later checkpoint was written; "
+            f"try a lower optimizer.lr, train.clip_norm, or train.precision 32"
+        )
