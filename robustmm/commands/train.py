@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -37,6 +38,8 @@ def command(
 
     Exit codes: 0 done, 1 run failed, 2 configuration or data, 3 plugins, 130 interrupted (a checkpoint was written).
     """
+    if sys.stderr.isatty():
+        click.echo("loading torch and plugins ...", err=True)
     from robustmm import run
     from robustmm.commands.evaluate import show_run
     from robustmm.config.load import load_config

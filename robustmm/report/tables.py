@@ -32,12 +32,18 @@ def combination_table(record: Mapping[str, Any]) -> Table:
     table.add_section()
     for name, values in record["aggregates"].items():
         table.add_row(name, *(number(values[metric]) for metric in metrics))
-    if record["unimodal"]["rows"]:
-        table.add_section()
-        for row in record["unimodal"]["rows"]:
-            label = f"{row['combination']} alone ({record['unimodal']['source']})"
-            table.add_row(label, *(number(row["metrics"][metric]) for metric in metrics))
+    table.add_section()
+    for row in _unimodal_rows(record):
+        label = f"{row['combination']} alone ({record['unimodal']['source']})"
+        table.add_row(label, *(number(row["metrics"][metric]) for metric in metrics))
     return table
+
+
+def _unimodal_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Each modality's own prediction, unless the same numbers already stand among the combinations."""
+    shown = record["rows"] if len(record["rows"]) <= FULL_TABLE else []
+    known = {row["combination"]: row["metrics"] for row in shown}
+    return [row for row in record["unimodal"]["rows"] if row["metrics"] != known.get(row["combination"])]
 
 
 def _by_size(rows: list[dict[str, Any]], metrics: list[str]) -> list[dict[str, Any]]:

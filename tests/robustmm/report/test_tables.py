@@ -65,3 +65,22 @@ def test_combination_table__many_combinations_are_shown_by_number_of_modalities(
 def test_combination_table__fifteen_combinations_still_stand_in_full(modalities, lines):
     rows = [table_row(combination_name(combo), 0.5) for combo in all_combinations(modalities)]
     assert len(text_of(rows)) == lines + 4
+
+
+def test_combination_table__leaves_out_unimodal_rows_that_repeat_a_combination() -> None:
+    same, other = {"accuracy": 0.5}, {"accuracy": 0.75}
+    rows = [
+        {"combination": name, "metrics": same, "degenerate": False, "samples": 4, "excluded": 0, "incomplete": 0}
+        for name in ("rgb", "depth", "rgb+depth")
+    ]
+    record = {
+        "title": "t",
+        "rows": rows,
+        "aggregates": {},
+        "unimodal": {
+            "source": "masked",
+            "rows": [{"combination": "rgb", "metrics": same}, {"combination": "depth", "metrics": other}],
+        },
+    }
+    labels = list(combination_table(record).columns[0].cells)
+    assert labels == ["rgb", "depth", "rgb+depth", "depth alone (masked)"]
