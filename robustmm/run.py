@@ -66,11 +66,12 @@ def train(request: RunRequest, registry: Registry) -> RunFolder:
     """
     config = request.loaded.config
     fabric = launch(config.train)
-    folder = _folder(request, fabric)
+    folder = _folder(request)
     if request.resume:
         _refuse_other_config(folder, config)
         if folder.done:
             return folder
+    distributed.barrier()  # the first process is about to write what the others have just read
     if distributed.rank() == 0:
         folder.begin(to_yaml(config), request.loaded.sources)
     try:
@@ -120,15 +121,23 @@ def launch(section: TrainSection) -> Fabric:
     return fabric
 
 
-def _folder(request: RunRequest, fabric: Fabric) -> RunFolder:
+def _folder(request: RunRequest) -> RunFolder:
+    """The run's folder; a new one is chosen by the first process, whose refusal ends all of them."""
     config = request.loaded.config
     name = config.name or "run"
     if request.resume:
         return unfinished_folder(request.root, name, config.seed, given=request.folder)
-    path = Path()
+    chosen: RunFolder | CheckpointError | None = None
     if distributed.rank() == 0:
-        path = new_folder(request.root, name, config.seed, given=request.folder, overwrite=request.overwrite).path
-    return RunFolder(Path(fabric.broadcast(path)))
+        try:
+            chosen = new_folder(request.root, name, config.seed, given=request.folder, overwrite=request.overwrite)
+        except CheckpointError as error:
+            chosen = error
+    first = distributed.gather_objects(chosen)[0]
+    if isinstance(first, CheckpointError):
+        raise first
+    assert first is not None  # the first process has chosen
+    return first
 
 
 def _refuse_other_config(folder: RunFolder, config: RunConfig) -> None:

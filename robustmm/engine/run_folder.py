@@ -81,7 +81,7 @@ class RunFolder:
 
 
 def new_folder(root: Path, name: str, seed: int, *, given: Path | None = None, overwrite: bool = False) -> RunFolder:
-    """A folder for a new run.
+    """A folder for a new run. One that is not named by the user is made at once, so that no other run takes it.
 
     Args:
         root: Usually ``runs``.
@@ -109,8 +109,11 @@ def new_folder(root: Path, name: str, seed: int, *, given: Path | None = None, o
 def _unused(path: Path) -> Path:
     for suffix in ("", *(f"-{number}" for number in range(2, 1000))):
         candidate = path.with_name(path.name + suffix)
-        if not candidate.exists():
-            return candidate
+        try:
+            candidate.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return candidate
     raise CheckpointError(f"{path} and a thousand like it exist")
 
 

@@ -21,7 +21,7 @@ def test_new_folder__is_named_by_configuration_time_and_seed(tmp_path):
     path = new_folder(tmp_path, "demo", 3).path
     assert path.parent == tmp_path / "demo"
     assert re.fullmatch(r"\d{8}-\d{6}-s3", path.name)
-    assert not path.exists()
+    assert list(path.iterdir()) == []
 
 
 def test_new_folder__two_in_one_second_get_two_names(tmp_path, monkeypatch):
@@ -36,9 +36,7 @@ def test_new_folder__two_in_one_second_get_two_names(tmp_path, monkeypatch):
     monkeypatch.setattr("robustmm.engine.run_folder.datetime", Stopped)
     names = []
     for _ in range(3):
-        folder = new_folder(tmp_path, "demo", 0)
-        folder.path.mkdir(parents=True)
-        names.append(folder.path.name)
+        names.append(new_folder(tmp_path, "demo", 0).path.name)
     assert names == ["20260102-030405-s0", "20260102-030405-s0-2", "20260102-030405-s0-3"]
 
 
