@@ -36,7 +36,7 @@ class Member:
         """The command line of this run."""
         keys = [f"seed={self.seed}", *overrides, *(varied(key, self.seed) for key in vary)]
         options = [part for key in keys for part in ("-o", key)]
-        where = ["--folder", str(self.folder), *(["--resume"] if self.folder.is_dir() else [])]
+        where = ["--folder", str(self.folder), *(["--resume"] if (self.folder / "config.yaml").is_file() else [])]
         return [sys.executable, "-m", "robustmm", "train", "-c", str(self.config), *options, *where]
 
     @property

@@ -28,8 +28,8 @@ def test_import_torchvision__of_another_build_names_both_and_the_repair(monkeypa
     assert str(caught.value) == (
         "torchvision 0.26.0 and torch 2.11.0+cpu are of different builds (operator torchvision::nms does not exist): "
         "most often a CPU-only torch from its own index beside a torchvision from the default index. Uninstall both "
-        "and install both from one index, for example "
-        "'pip install --index-url https://download.pytorch.org/whl/cpu torch torchvision'"
+        "and install both, in one command, from one index: for a "
+        "CPU-only torch the CPU index that PyTorch's installation page names"
     )
 
 
