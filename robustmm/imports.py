@@ -33,8 +33,8 @@ def explain_torchvision(error: BaseException) -> str:
     if _FOREIGN_BUILD in str(error):
         return (
             f"{pair} are of different builds ({_FOREIGN_BUILD}): most often a CPU-only torch from its own index beside "
-            "a torchvision from the default index. Uninstall both and install both, in one command, from one index: for a "
-            "CPU-only torch the CPU index that PyTorch's installation page names"
+            "a torchvision from the default index. Uninstall both and install both, in one command, from one index: "
+            "for a CPU-only torch the CPU index that PyTorch's installation page names"
         )
     return (
         f"{pair} cannot be imported: {type(error).__name__}: {' '.join(str(error).split())}. "
