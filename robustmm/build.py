@@ -32,6 +32,8 @@ from robustmm.types import Combination, Modality
 
 #: Encoder of a modality that the configuration does not name, by the modality's kind.
 DEFAULT_ENCODERS = {"vector": "mlp", "sequence": "cnn1d", "image": "small_cnn", "spectrogram": "small_cnn"}
+#: With more modalities than this, combinations to evaluate must be named: 4095 is a long evaluation already.
+MOST_FOR_ALL = 12
 
 Moments2 = tuple[Tensor, Tensor]
 
@@ -278,8 +280,19 @@ def _recipe(config: RunConfig, builder: Builder, task: Task, directions: Mapping
 def _combinations(config: RunConfig, names: tuple[str, ...]) -> list[Combination]:
     wanted = config.evaluation.combinations
     if wanted == "all":
+        if len(names) > MOST_FOR_ALL:
+            raise ConfigError(
+                [
+                    f"evaluation.combinations: all would be {2 ** len(names) - 1:,} combinations of {len(names)} "
+                    f"modalities; all is for at most {MOST_FOR_ALL} modalities, name the combinations instead"
+                ]
+            )
         return all_combinations(names)
-    return [parse_combination(text, names) for text in wanted]
+    found = [parse_combination(text, names) for text in wanted]
+    for text, combination in zip(wanted, found, strict=True):
+        if found.count(combination) > 1:
+            raise ConfigError([f"evaluation.combinations: {combination_name(combination)} stands twice, as '{text}'"])
+    return found
 
 
 def _metric_factory(

@@ -94,7 +94,7 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def _flush(path: Path) -> None:
-    with path.open("rb") as file:
+    with path.open("r+b") as file:  # Windows flushes nothing that was opened for reading alone
         os.fsync(file.fileno())
 
 
@@ -111,7 +111,8 @@ def load(path: Path, *, device: torch.device | str = "cpu") -> dict[str, Any]:
             metadata = file.metadata() or {}
             if _HEADER not in metadata:
                 raise CheckpointError(f"{path} is not a checkpoint of robustmm: it has no state header")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            # Copies: what safetensors gives lies in the mapped file, which Windows then refuses to replace.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a mapping
         state: dict[str, Any] = unpack(json.loads(metadata[_HEADER]), tensors)
     except (SafetensorError, OSError, json.JSONDecodeError, KeyError) as error:
         raise CheckpointError(f"{path} is damaged or not a safetensors file: {error}") from error

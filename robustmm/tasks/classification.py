@@ -73,8 +73,14 @@ class ClassificationTask(Task):
         return self.classes.index(live_class)
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Cross-entropy, mean over the batch."""
-        return F.cross_entropy(logits.float(), target, weight=self.class_weights, label_smoothing=self.label_smoothing)
+        """Cross-entropy, mean over the batch; 0 where every label weighs nothing."""
+        smoothing = self.label_smoothing
+        if self.class_weights is None:
+            return F.cross_entropy(logits.float(), target, label_smoothing=smoothing)
+        weight = self.class_weights
+        summed = F.cross_entropy(logits.float(), target, weight=weight, label_smoothing=smoothing, reduction="sum")
+        total = weight[target].sum()
+        return torch.where(total > 0, summed / total.clamp_min(torch.finfo(weight.dtype).tiny), summed * 0)
 
     def sample_losses(self, logits: Tensor, target: Tensor) -> Tensor:
         """Cross-entropy of each sample, (B,); class weights multiply it and are not divided out."""
