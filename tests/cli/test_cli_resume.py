@@ -59,8 +59,9 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, call: int, number: signal.Signals) 
 # Asked to stop
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("call", [1, 4, 6])
+@pytest.mark.parametrize(
+    ("number", "call"), [(signal.SIGINT, 1), (signal.SIGINT, 4), (signal.SIGINT, 6), (signal.SIGTERM, 6)]
+)
 @pytest.mark.parametrize(
     ("method", "balancer"),
     [

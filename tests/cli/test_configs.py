@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,13 @@ FOLDER = Path(__file__).parents[2] / "configs"
 CONFIGS = sorted(path for path in FOLDER.rglob("*.yaml") if "base" not in path.relative_to(FOLDER).parts)
 #: Data sets that are not part of the project: they lie below the folder that ROBUSTMM_DATA names.
 FOREIGN = {"av_digits", "tcga_breast", "handwritten_6views_tmc"}
+
+
+def _param(path: Path) -> Any:
+    """A configuration; reading foreign data takes seconds."""
+    foreign = any(dataset in path.stem for dataset in FOREIGN)
+    return pytest.param(path, id=path.stem, marks=[pytest.mark.data, pytest.mark.slow] if foreign else [])
+
 
 each_config = pytest.mark.parametrize("path", CONFIGS, ids=[path.stem for path in CONFIGS])
 
@@ -50,7 +58,7 @@ def test_config__validates(path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr().out.startswith("ok\n")
 
 
-@each_config
+@pytest.mark.parametrize("path", map(_param, CONFIGS))
 def test_config__works_for_a_step(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = load_config([path], [], get_plugins().registry).config
     if config.data.dataset.name in FOREIGN and not _has_data(config.data.dataset.name):
