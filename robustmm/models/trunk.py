@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from robustmm.errors import ShapeError
 from robustmm.masks import where_present
 from robustmm.models.encoder import Encoder, pooled
 from robustmm.models.fusion import Fusion
@@ -119,7 +120,15 @@ class LateTrunk(Trunk):
         return vector.new_zeros(len(x), vector.shape[1]).index_copy(0, rows, vector)
 
     def _vector(self, name: str, x: Tensor) -> Tensor:
-        return pooled(self.encoders[name](x)[-1])
+        try:
+            return pooled(self.encoders[name](x)[-1])
+        except ValueError as error:
+            if len(x) > 1 or not self.training:
+                raise
+            raise ShapeError(
+                f"the encoder of {name} cannot train on a batch of one sample ({error}); use a data.batch_size of at "
+                f"least 2, or an encoder without BatchNorm"
+            ) from error
 
     def _width(self, name: str) -> int:
         encoder = self.encoders[name]

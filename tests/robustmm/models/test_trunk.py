@@ -12,7 +12,7 @@ from robustmm_plugins.fusion.sum import Sum
 from robustmm_plugins.missing.learned_token import LearnedToken
 from robustmm_plugins.missing.zero_input import ZeroInput
 
-from robustmm import MissingPolicy, Modality, Scaling
+from robustmm import MissingPolicy, Modality, Scaling, ShapeError
 from robustmm.masks import combination_table
 from robustmm.models.trunk import LateTrunk
 
@@ -245,3 +245,12 @@ def test_late_trunk__runs_and_learns_under_bfloat16_autocast(fusion, policy):
     assert fused.isfinite().all()
     assert all(p.grad.isfinite().all() for p in trunk.parameters() if p.grad is not None)
     assert again is None or again[0].equal(fused)
+
+
+def test_forward__batch_of_one_that_batch_norm_cannot_train_on_says_what_to_change():
+    trunk = make_trunk(1, norm="batch").train()
+    with pytest.raises(
+        ShapeError, match=r"encoder of m0 cannot train on a batch of one .* data\.batch_size of at least 2"
+    ):
+        trunk(make_inputs(trunk, rows=1), torch.ones(1, 1).bool())
+    assert trunk.eval()(make_inputs(trunk, rows=1), torch.ones(1, 1).bool())[1][0].shape[0] == 1
