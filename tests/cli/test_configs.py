@@ -58,7 +58,7 @@ def test_config__validates(path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr().out.startswith("ok\n")
 
 
-@pytest.mark.parametrize("path", map(_param, CONFIGS))
+@pytest.mark.parametrize("path", [_param(path) for path in CONFIGS])
 def test_config__works_for_a_step(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = load_config([path], [], get_plugins().registry).config
     if config.data.dataset.name in FOREIGN and not _has_data(config.data.dataset.name):
