@@ -250,19 +250,22 @@ def _told(callbacks: Sequence[Callback], info: RunInfo) -> Iterator[None]:
             callback.on_run_end(status)
 
 
-def evaluate(folder: RunFolder, registry: Registry, *, fabric: Fabric | None = None) -> dict[str, Any]:
+def evaluate(
+    folder: RunFolder, registry: Registry, *, fabric: Fabric | None = None, accelerator: str | None = None
+) -> dict[str, Any]:
     """Score the selected weights on every combination of the test part.
 
     Args:
         folder: Of a trained run.
         registry: Of the loaded plugins.
-        fabric: Of the run that has just trained; None launches one from the run's configuration.
+        fabric: Of the run that has just trained; None launches one process with the run's precision.
+        accelerator: Where to launch it; None means the kind of device that the run was trained on.
 
     Returns:
         The record that also stands in ``results.json``.
     """
     config = load_config([folder.config], [], registry).config
-    fabric = fabric or launch(config.train)
+    fabric = fabric or launch(_one_process(config.train, accelerator))
     assembly = assemble(config, registry, fit_scalers=False)
     fabric.barrier()  # the first process may still be writing the checkpoint
     best = load_best(assembly, folder)
@@ -304,6 +307,12 @@ def evaluate(folder: RunFolder, registry: Registry, *, fabric: Fabric | None = N
     return record
 
 
+def _one_process(section: TrainSection, accelerator: str | None = None) -> TrainSection:
+    """The same device and precision for a single process."""
+    alone = {"devices": 1, "nodes": 1, "strategy": "auto", "accelerator": accelerator or section.accelerator}
+    return section.model_copy(update=alone)
+
+
 def _row_facts(config: RunConfig) -> dict[str, Any]:
     return {
         "run": config.name,
@@ -339,7 +348,7 @@ def dry_run(config: RunConfig, registry: Registry) -> str:
     Returns:
         What was tried, in words.
     """
-    fabric = launch(config.train.model_copy(update={"devices": 1, "nodes": 1, "strategy": "auto"}))
+    fabric = launch(_one_process(config.train))
     assembly = assemble(config, registry)
     assembly.method.to(fabric.device)
     trainer = make_trainer(assembly, fabric, Path(os.devnull), (), Interrupt())

@@ -13,16 +13,20 @@ if TYPE_CHECKING:
 
 @click.command("evaluate")
 @click.argument("folder", metavar="RUN", type=click.Path(exists=True, file_okay=False, path_type=Path))
-def command(folder: Path) -> None:
-    """Score the selected weights of RUN on every combination of the test part, in one pass."""
+@click.option(
+    "--accelerator",
+    type=click.Choice(["auto", "cpu", "gpu", "cuda", "mps"]),
+    help="Evaluate on this kind of device instead of the one that the run was trained on.",
+)
+def command(folder: Path, accelerator: str | None) -> None:
+    """Score the selected weights of RUN on every combination of the test part, in one pass on one device."""
     from robustmm import run
     from robustmm.engine.run_folder import RunFolder
     from robustmm.plugin_manager import get_plugins
 
     made = RunFolder(folder)
-    run.evaluate(made, get_plugins().registry)
-    if _first_process():
-        show_run(made)
+    run.evaluate(made, get_plugins().registry, accelerator=accelerator)
+    show_run(made)
 
 
 def show_run(folder: RunFolder) -> None:
