@@ -15,7 +15,9 @@ RegularisationForm = Literal["masked", "outer"]
 
 def missing_one(modalities: Sequence[str]) -> list[Combination]:
     """The combinations that miss exactly one modality; none where there is a single modality."""
-    return [combo for combo in all_combinations(modalities) if len(combo) == len(modalities) - 1]
+    if len(modalities) == 1:
+        return []
+    return [tuple(name for name in modalities if name != absent) for absent in reversed(modalities)]
 
 
 def with_subsets(combination: Combination) -> list[Combination]:

@@ -132,11 +132,13 @@ def margin_loss(
 
 
 def drift(task: Task, combination: Metrics, complete: Metrics, smoothing: Literal["softmax", "none"]) -> float:
-    """How far a combination's predictions are from those of the complete input, at least 0.
+    """How far a combination's predictions are from those of the complete input, at least 0; 0 without predictions.
 
     In global prediction the divergence of the histograms of predicted classes; in dense prediction the squared
     difference of the task's score, mIoU.
     """
+    if not combination.confusion.any():  # no held-out sample has any of its modalities
+        return 0.0
     if task.dense:
         own, full = combination.compute()[task.score], complete.compute()[task.score]
         return 0.0 if own is None or full is None else (own - full) ** 2

@@ -88,6 +88,7 @@ def split_parts(
         modalities: A subset or another order of the columns; None means all.
     """
     columns = choose_modalities(splits.modalities, modalities)
+    _check_labels(splits)
     facts = dict(splits.notes)
     everything = list(range(len(splits.train)))
     if splits.validation is not None:
@@ -144,6 +145,20 @@ def _check_names(names: Sequence[str]) -> None:
             raise DataError(f"the data set calls a modality '{name}', which is the name of a summary in every result")
     if len(set(names)) != len(names) or not names:
         raise DataError(f"the data set must name each modality once, it has {list(names)}")
+
+
+def _check_labels(splits: DataSplits) -> None:
+    """A label that is no class would end in an index error of torch in the first epoch, on a GPU in an abort."""
+    labels = splits.train_labels
+    for name, values in (("train_labels", labels), ("train_groups", splits.train_groups)):
+        if values is not None and len(values) != len(splits.train):
+            raise DataError(f"{name} has {len(values)} values for {len(splits.train)} training samples")
+    if labels is None or not len(labels):
+        return
+    low, high = (int(value) for value in labels.aminmax())
+    if low < 0 or high >= len(splits.classes):
+        wrong = low if low < 0 else high
+        raise DataError(f"train_labels holds {wrong}; labels are 0 to {len(splits.classes) - 1}, one per class")
 
 
 def carve(count: int, labels: Tensor | None, groups: Tensor | None, *, fraction: float, seed: int) -> list[int]:

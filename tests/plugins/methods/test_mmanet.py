@@ -9,6 +9,7 @@ import tiny_models as tiny
 import torch
 from pydantic import ValidationError
 from robustmm_plugins.methods import mmanet
+from robustmm_plugins.methods._combination_set import missing_one
 from robustmm_plugins.methods.mmanet import MMANet, MMANetOptions, drift, grid_items, margin_loss
 from robustmm_plugins.methods.modality_dropout import ModalityDropout
 
@@ -103,6 +104,13 @@ def test_drift__matches_worked_example(own, smoothing, expected):
     """Full histogram (0.7, 0.3); the two smallest swap order between the forms."""
     value = drift(tiny.TinyTask(), metrics_with([own, 100 - own]), metrics_with([70, 30]), smoothing)
     assert value == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_drift__of_a_combination_that_no_sample_has_is_0(dense):
+    """An empty histogram looks uniform, and would win over every real one."""
+    nothing = tiny.TinyTask(dense=dense, classes=2).metrics()
+    assert drift(tiny.TinyTask(dense=dense, classes=2), nothing, metrics_with([9, 1], dense=dense), "softmax") == 0
 
 
 def test_drift__in_dense_prediction_is_the_squared_difference_of_miou():
@@ -312,6 +320,13 @@ def test_mining__looks_at_the_mining_epochs_and_decides_at_the_end_of_the_warm_u
         assert method.weak.names == (["rgb", "ir", "rgb+ir"] if epoch >= 5 else [])
     assert evaluate.asked[0] == [("rgb", "depth"), ("rgb", "ir"), ("depth", "ir"), ("rgb", "depth", "ir")]
     assert method.drifts["rgb", "ir"] == pytest.approx(3 * 1.98681e-2, rel=1e-4)
+
+
+def test_missing_one__is_what_all_combinations_hold_and_quick_for_many():
+    for count in COUNTS:
+        names = tiny.NAMES[:count]
+        assert missing_one(names) == [combo for combo in all_combinations(names) if len(combo) == count - 1]
+    assert len(missing_one([f"m{place}" for place in range(60)])) == 60
 
 
 def test_mining__in_two_modalities_finds_a_single_one():
