@@ -37,7 +37,8 @@ def summarise(evaluation: Evaluation, task: Task, directions: Mapping[str, str])
 
     A degenerate combination (one class for everything, or non-finite logits) keeps its measured values in its row,
     with a flag. In mean and worst it counts with no more than a constant prediction deserves: ``task.chance()`` where
-    more is better, at least 0.5 where less is; also where it has no value while others have one.
+    more is better, at least 0.5 where less is. Without a value of its own, while others have one, it counts with chance,
+    or with the largest of the others' errors.
 
     Args:
         evaluation: Counts.
@@ -81,10 +82,12 @@ def _row(name: str, tally: Tally) -> dict[str, Any]:
 def counted(rows: Sequence[Mapping[str, Any]], metric: str, direction: str, chance: float) -> list[float | None]:
     """What each row counts with in summaries; None where it has no value. See `summarise` for degenerate rows."""
     values = [_finite(row["metrics"][metric]) for row in rows]
-    if all(value is None for value in values):
+    known = [value for value in values if value is not None]
+    if not known:
         return values
+    bound = chance if direction == "max" else max(DEGENERATE_ERROR, *known)
     return [
-        _held_down(value, direction, chance) if row["degenerate"] else value
+        _held_down(value, direction, bound) if row["degenerate"] else value
         for value, row in zip(values, rows, strict=True)
     ]
 
@@ -93,7 +96,7 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _held_down(value: float | None, direction: str, chance: float) -> float:
-    if direction == "max":
-        return chance if value is None else min(value, chance)
-    return DEGENERATE_ERROR if value is None else max(value, DEGENERATE_ERROR)
+def _held_down(value: float | None, direction: str, bound: float) -> float:
+    if value is None:
+        return bound
+    return min(value, bound) if direction == "max" else max(value, DEGENERATE_ERROR)

@@ -146,3 +146,10 @@ def test_summarise__has_no_complete_score_where_the_complete_combination_was_not
     aggregates = summarise(evaluation, TASK, TASK.directions).aggregates
     assert aggregates["complete"]["accuracy"] is None
     assert aggregates["drop"]["accuracy"] is None
+
+
+def test_summarise__counts_a_degenerate_row_without_a_value_as_the_largest_error() -> None:
+    # An unbounded error such as the negative log-likelihood: 0.5 would be a good value.
+    own = summary(row(None, None, degenerate=True), row(0.5, 2.25), row(0.9, 0.25))
+    assert own.aggregates["worst"]["ece"] == 2.25
+    assert own.aggregates["mean"]["ece"] == pytest.approx((2.25 + 2.25 + 0.25) / 3)
