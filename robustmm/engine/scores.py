@@ -37,8 +37,8 @@ def summarise(evaluation: Evaluation, task: Task, directions: Mapping[str, str])
 
     A degenerate combination (one class for everything, or non-finite logits) keeps its measured values in its row,
     with a flag. In mean and worst it counts with no more than a constant prediction deserves: ``task.chance()`` where
-    more is better, at least 0.5 where less is. Without a value of its own, while others have one, it counts with chance,
-    or with the largest of the others' errors.
+    more is better, at least 0.5 where less is. Without a value of its own, while others have one, it counts with chance
+    or the largest of the others' errors.
 
     Args:
         evaluation: Counts.
