@@ -41,6 +41,7 @@ from ._combination_set import (
     with_subsets,
 )
 from ._deployment import shared_blueprint
+from ._warmup import warn_if_never_past
 
 Hard = Literal["mined", "incomplete"] | list[str]
 
@@ -239,6 +240,8 @@ class DMRNet(Method):
     def losses(self, output: Output, batch: Batch, clock: Clock) -> dict[str, LossTerm]:
         """See `Method.losses`; during the warm-up it also notes the variances that were predicted."""
         terms = super().losses(output, batch, clock)
+        if self.hcr_weight > 0:
+            warn_if_never_past("dmrnet", self.warmup_epochs, "the loss on hard combinations", clock)
         if "log_var" not in output.extras:
             return terms
         if self.mined and clock.epoch < self.warmup_epochs:

@@ -40,6 +40,7 @@ from robustmm import (
 
 from ._combination_set import CombinationSet, RegularisationForm, combination_loss, missing_one, with_subsets
 from ._deployment import shared_blueprint
+from ._warmup import warn_if_never_past
 
 #: Largest grid whose positions are compared with each other in dense prediction; the release's value.
 LARGEST_GRID = (30, 40)
@@ -241,6 +242,7 @@ class MMANet(Method):
     def losses(self, output: Output, batch: Batch, clock: Clock) -> dict[str, LossTerm]:
         """See `Method.losses`; the task term alone during the warm-up, and in evaluation mode."""
         terms = super().losses(output, batch, clock)
+        warn_if_never_past("mmanet", self.warmup_epochs, "everything beyond the task's loss", clock)
         if clock.epoch < self.warmup_epochs or not self.training:
             return terms
         if self.mad_weight > 0:

@@ -61,7 +61,10 @@ class Collate:
         for id_, any_there in zip(ids, observed.any(dim=1).tolist(), strict=True):
             if not any_there:
                 names = ", ".join(modality.name for modality in self.modalities)
-                raise DataError(f"sample '{id_}' has none of the modalities {names}; leave it out")
+                raise DataError(
+                    f"sample '{id_}' has none of the modalities {names}; leave it out of the data set, "
+                    "or choose data.modalities so that every sample has one"
+                )
 
     def _value(self, sample: Sample, modality: Modality) -> Tensor | None:
         inputs: Mapping[str, Tensor | None] = sample["inputs"]

@@ -58,7 +58,10 @@ def test_collate__names_sample_modality_and_both_shapes():
 def test_collate__refuses_sample_without_any_modality():
     with pytest.raises(DataError) as caught:
         collate(sample("a", imu=torch.ones(3)), sample("walk_17", rgb=None, text=torch.ones(2)))
-    assert str(caught.value) == "sample 'walk_17' has none of the modalities rgb, imu; leave it out"
+    assert str(caught.value) == (
+        "sample 'walk_17' has none of the modalities rgb, imu; leave it out of the data set, "
+        "or choose data.modalities so that every sample has one"
+    )
 
 
 def test_collate__refuses_label_maps_of_different_sizes():
@@ -136,7 +139,7 @@ def test_collate__chooses_columns_of_a_ready_batch_in_the_order_of_the_run():
 def test_collate__column_choice_that_leaves_nothing_is_refused_either_way():
     data = array_dataset([(True, True, True), (True, False, True)])
     for samples in (data.take([0, 1]), [(index, data[index]) for index in (0, 1)]):
-        with pytest.raises(DataError, match="sample 's1' has none of the modalities imu; leave it out"):
+        with pytest.raises(DataError, match="sample 's1' has none of the modalities imu; leave it out of"):
             Collate([IMU])(samples)
 
 
