@@ -69,17 +69,29 @@ def run(member: Member, overrides: Sequence[str], vary: Sequence[str]) -> None:
     )
 
 
-def table(members: Sequence[Member]) -> str:
-    """Markdown: a row per configuration, in percent, mean and standard deviation over seeds."""
+def table(members: Sequence[Member], baseline: Path) -> str:
+    """Markdown: a row per configuration, in percent, mean and standard deviation over seeds.
+
+    Args:
+        members: All of them; those that did not finish are left out and show in the count.
+        baseline: Configuration whose ``mean`` is subtracted seed by seed in the last column.
+    """
     columns = ("validation", "mean", "worst", "complete")
-    lines = ["| configuration | seeds | " + " | ".join(columns) + " |", "|---|---|" + "---|" * len(columns)]
+    header = ["configuration", "seeds", *columns, f"mean minus {baseline.stem}, by seed"]
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    finished = {(member.config, member.seed): member.scores() for member in members if member.done}
     for config in dict.fromkeys(member.config for member in members):
-        finished = [member.scores() for member in members if member.config == config and member.done]
-        if not finished:
-            lines.append(f"| {config.stem} | none finished |" + " |" * len(columns))
+        own = {seed: scores for (of, seed), scores in finished.items() if of == config}
+        if not own:
+            lines.append(f"| {config.stem} | none finished |" + " |" * (len(header) - 2))
             continue
-        cells = [spread([scores[column] for scores in finished]) for column in columns]
-        lines.append(f"| {config.stem} | {len(finished)} | " + " | ".join(cells) + " |")
+        cells = [spread([scores[column] for scores in own.values()]) for column in columns]
+        pairs = [
+            scores["mean"] - finished[baseline, seed]["mean"]
+            for seed, scores in own.items()
+            if config != baseline and (baseline, seed) in finished
+        ]
+        lines.append(f"| {config.stem} | {len(own)} | " + " | ".join([*cells, spread(pairs) if pairs else "-"]) + " |")
     return "\n".join(lines)
 
 
@@ -96,6 +108,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
     parser.add_argument("--out", type=Path, default=Path("runs/seeds"))
+    parser.add_argument("--baseline", type=Path, help="configuration to compare with; the first one if not given")
     parser.add_argument("--vary", action="append", default=[], metavar="KEY[+N]", help="also set KEY to the seed (+ N)")
     parser.add_argument("-o", "--override", action="append", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args()
@@ -107,7 +120,7 @@ def main() -> None:
     with ThreadPoolExecutor(arguments.jobs) as pool:
         for member in members:
             pool.submit(run, member, arguments.override, arguments.vary)
-    print(table(members))
+    print(table(members, arguments.baseline or arguments.configs[0]))
 
 
 if __name__ == "__main__":
