@@ -35,7 +35,7 @@ ifeq ($(origin PYTHON),command line)
 endif
 
 demo: $(VENV)/.installed
-	@$(BIN)/robustmm train -c configs/dmrnet_handwritten.yaml
+	@$(BIN)/robustmm train -c configs/dmrnet_handwritten.yaml -o train.epochs=20
 
 test: $(VENV)/.installed
 	@$(BIN)/python -m pytest
