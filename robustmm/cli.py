@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -130,6 +131,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         arguments: Without the program's name; those of the process by default.
     """
     settings = Settings()
+    warnings.formatwarning = _one_line
     try:
         code = group.main(
             None if arguments is None else list(arguments), prog_name="robustmm", standalone_mode=False, obj=settings
@@ -140,12 +142,22 @@ def run(arguments: Sequence[str] | None = None) -> int:
         else:
             click.echo(str(error), err=True)
         return error.exit_code
+    except OSError as error:
+        if settings.debug or error.filename is None:
+            raise
+        click.echo(f"{error.filename}: {error.strerror or error}", err=True)
+        return 2
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return 130
     return code if isinstance(code, int) else 0
+
+
+def _one_line(message: Warning | str, *_: object, **__: object) -> str:
+    """A warning without the file and source line that raised it, which say nothing to a user."""
+    return f"warning: {message}\n"
 
 
 def main() -> None:

@@ -107,7 +107,7 @@ def installed_sources(entry_points: Iterable[EntryPoint]) -> Iterator[PluginSour
 
 
 def folder_sources(folders: Sequence[str | os.PathLike[str]]) -> Iterator[PluginSource]:
-    """One source per ``*.py`` in each folder whose name does not begin with an underscore.
+    """One source per ``*.py`` in each folder, but for tests and names that begin with an underscore.
 
     Raises:
         PluginError: a folder is not there.
@@ -118,7 +118,7 @@ def folder_sources(folders: Sequence[str | os.PathLike[str]]) -> Iterator[Plugin
             kind = "is not a folder" if folder.exists() else "does not exist"
             raise PluginError(f"--plugins-dir {folder}: {kind}; name a folder that holds one .py file per plugin")
         for path in sorted(folder.glob("*.py")):
-            if not path.name.startswith("_"):
+            if not path.name.startswith(("_", "test_")) and path.name != "conftest.py":
                 paths.setdefault(path.resolve(), path)
     return (file_source(path) for path in paths.values())
 

@@ -25,6 +25,7 @@ def command(folder: Path, accelerator: str | None) -> None:
     from robustmm.plugin_manager import get_plugins
 
     made = RunFolder(folder)
+    made.require()
     run.evaluate(made, get_plugins().registry, accelerator=accelerator)
     show_run(made)
 
@@ -45,6 +46,13 @@ def show_run(folder: RunFolder) -> None:
     console.print(combination_table(record))
     for row in record["degenerate"]:
         console.print(f"degenerate: {row} predicts one class for everything; it counts as chance in mean and worst")
+    short = [row for row in record["rows"] if row["excluded"] or row["incomplete"]]
+    if short:
+        console.print(
+            f"incomplete data: {len(short)} of {len(record['rows'])} combinations leave samples out or predict some "
+            "from fewer modalities, so rows stand on different samples; the CSV and the report have the counts",
+            soft_wrap=True,
+        )
     selection = record["selection"]
     console.print(
         f"weights of epoch {selection['epoch']}, selected by {selection['metric']} on {selection['part']} "

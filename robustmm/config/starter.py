@@ -25,7 +25,7 @@ _TEMPLATE = """\
 # Check:    robustmm config validate -c {file}
 # Defaults: robustmm config show -c {file} --origins
 # Train:    robustmm train -c {file}
-# Lines that begin with '# key: value' show the default; remove the '# ' to change it.
+# Lines that begin with '# key: value' are optional: below a component's name they show its default, elsewhere a choice.
 
 seed: 0
 

@@ -86,11 +86,22 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
     header = json.dumps(pack(state, tensors))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    save_file(tensors, temporary, metadata={_HEADER: header})
+    try:
+        save_file(tensors, temporary, metadata={_HEADER: header})
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} cannot be written: {error}") from error
+    temporary.chmod(0o666 & ~_umask())  # safetensors makes files that their owner alone can read
     _flush(temporary)
     os.replace(temporary, path)
     readable = {key: value for key, value in state.items() if isinstance(value, str | int | float | bool | None)}
     path.with_suffix(".json").write_text(json.dumps(readable, indent=2) + "\n")
+
+
+def _umask() -> int:
+    """The process's mask for new files, which can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _flush(path: Path) -> None:

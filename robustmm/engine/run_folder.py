@@ -53,6 +53,15 @@ class RunFolder:
         """Whether the run came to its end."""
         return (self.path / "DONE").is_file()
 
+    def require(self) -> None:
+        """Make sure that this is a run's folder.
+
+        Raises:
+            CheckpointError: it has no ``config.yaml``.
+        """
+        if not self.config.is_file():
+            raise CheckpointError(f"{self.path} is no run folder: it has no {self.config.name}")
+
     def begin(self, config_yaml: str, sources: Sequence[Path]) -> None:
         """Write down what is about to run, and with what."""
         self.path.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,9 @@ class Fusion(nn.Module):
     """Features of the present modalities to one fused feature.
 
     The missing policy has already been applied to the features: under ``zero_feature`` an absent modality's rows are
-    zero. A fusion must give a result that does not depend on an absent modality's input.
+    zero. A fusion must give a result that does not depend on an absent modality's input. Rows without any modality
+    occur, where a probe shows one modality alone to samples that lack it: their result has no meaning and must be
+    finite.
 
     Args:
         channels: Channels of the fused feature, by level.
