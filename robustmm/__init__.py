@@ -234,4 +234,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_MODULE_OF])
+    return sorted([*_MODULE_OF, "PLUGIN_API", "__version__"])
