@@ -182,8 +182,10 @@ def read_label_map(cell: str, folder: Path, size: tuple[int, ...], num_classes: 
     The file holds class indices: a PNG or another lossless image of one channel, or an array (H, W).
 
     Raises:
-        Unreadable: the file is absent, damaged, of another type, or holds a label of no class.
+        Unreadable: the cell is empty, or the file is absent, damaged, of another type, or holds a label of no class.
     """
+    if not cell:
+        raise Unreadable("the cell is empty")
     path = folder / cell
     if not path.is_file():
         raise Unreadable("there is no such file")

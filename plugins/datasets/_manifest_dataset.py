@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -12,6 +12,11 @@ from robustmm import DataError, Sample
 
 from ._cells import CellReader, Unreadable
 from ._files import Row
+
+#: So many bad cells are named; the others are counted.
+NAMED = 10
+#: What every message about a modality's bad cell offers.
+WAY_OUT = "on_unreadable: missing counts it as absent"
 
 
 class ManifestDataset:
@@ -48,6 +53,7 @@ class ManifestDataset:
         self.read_target = read_target
         self.ids = tuple(ids)
         self.unreadable: dict[str, int] = {}
+        self.unreadable_cells: list[str] = []
         self._absent: set[tuple[int, str]] = set()
         self._kept: dict[int, Sample] | None = {} if cache else None
 
@@ -78,30 +84,30 @@ class ManifestDataset:
         try:
             return self.readers[name](cell)
         except Unreadable as error:
-            raise self.error(self.rows[index], self.columns[name], f"{cell}: {error}") from None
+            raise self.bad_cell(index, name, str(error)) from None
 
     def _target(self, row: Row) -> Tensor:
         cell = row[self.target].strip()
         try:
             return self.read_target(cell)
         except Unreadable as error:
-            raise self.error(row, self.target, f"{cell}: {error}") from None
+            raise DataError(self._place(row, self.target, f"{cell}: {error}" if cell else str(error))) from None
 
-    def error(self, row: Row, column: str, problem: str) -> DataError:
-        """A message with file, line and column."""
-        return DataError(f"{self.path}:{row.line} column {column}: {problem}")
+    def bad_cell(self, index: int, name: str, problem: str) -> DataError:
+        """A message with file, line, column and cell, for a modality."""
+        place = self._place(self.rows[index], self.columns[name], f"{self.cell(index, name)}: {problem}")
+        return DataError(f"{place}; {WAY_OUT}")
 
-    def refuse_absent_files(self) -> None:
-        """Look for every file without opening it.
+    def _place(self, row: Row, column: str, problem: str) -> str:
+        return f"{self.path}:{row.line} column {column}: {problem}"
 
-        Raises:
-            DataError: files are not there; the first is named with its line, the others are counted.
-        """
-        absent = [(row, name, path) for row, name, path in self._files() if not path.is_file()]
-        if absent:
-            row, name, path = absent[0]
-            more = f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""
-            raise self.error(row, self.columns[name], f"{path}: there is no such file{more}")
+    def absent_files(self) -> list[str]:
+        """Look for every file without opening it; one text per cell whose file is not there."""
+        return [
+            self._place(row, self.columns[name], f"{path}: there is no such file")
+            for row, name, path in self._files()
+            if not path.is_file()
+        ]
 
     def _files(self) -> Iterator[tuple[Row, str, Path]]:
         """Every file that the rows name, with its modality."""
@@ -121,14 +127,11 @@ class ManifestDataset:
         counts: Counter[str] = Counter()
         for index, row in enumerate(self.rows):
             for name, reader in self.readers.items():
-                if not self.cell(index, name):
-                    continue
-                try:
-                    readable = tuple(reader(self.cell(index, name)).shape) == shapes[name]
-                except Unreadable:
-                    readable = False
-                if not readable:
+                cell = self.cell(index, name)
+                problem = _problem(cell, reader, shapes[name]) if cell else ""
+                if problem:
                     counts[name] += 1
+                    self.unreadable_cells.append(self._place(row, self.columns[name], f"{cell}: {problem}"))
                     self._absent.add((index, name))
             if not any(self.cell(index, name) for name in self.readers):
                 raise DataError(f"{self.path}:{row.line} no modality of this row is readable; mend or remove the row")
@@ -142,3 +145,32 @@ class ManifestDataset:
                     f"{self.path}:{row.line} has no modality at all: column {', '.join(self.columns.values())} "
                     "is empty; a sample needs at least one"
                 )
+
+
+def _problem(cell: str, reader: CellReader, shape: tuple[int, ...]) -> str:
+    """Why a cell cannot be used; empty if it can."""
+    try:
+        found = tuple(reader(cell).shape)
+    except Unreadable as error:
+        return str(error)
+    return "" if found == shape else f"has shape {found}, others have {shape}"
+
+
+def refuse_absent_files(datasets: Iterable[ManifestDataset]) -> None:
+    """Look for every file of every part without opening it.
+
+    Raises:
+        DataError: files are not there; the first ones are named with their lines, the others are counted.
+    """
+    absent = [text for dataset in datasets for text in dataset.absent_files()]
+    if len(absent) == 1:
+        raise DataError(f"{absent[0]}; {WAY_OUT}")
+    if absent:
+        way_out = WAY_OUT.replace(" it ", " them ")
+        raise DataError("\n  ".join([f"{len(absent)} files are not there; {way_out}", *first_few(absent)]))
+
+
+def first_few(texts: Sequence[str]) -> list[str]:
+    """The first texts, and how many more there are."""
+    more = [f"... and {len(texts) - NAMED} more"] if len(texts) > NAMED else []
+    return [*texts[:NAMED], *more]

@@ -8,7 +8,6 @@ missing`` every file is read once at the start, so that it is known what is ther
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -23,7 +22,7 @@ from robustmm import Component, DataError, DataSplits, Modality, Options, Scalin
 from ._audio import LogMel
 from ._cells import CellReader, Kind, Unreadable, read_label_map
 from ._files import Notes, expand, read_table
-from ._manifest_dataset import ManifestDataset
+from ._manifest_dataset import ManifestDataset, first_few, refuse_absent_files
 from ._manifest_tables import Part, Table, by_split, class_index, class_names, groups_of, read_class, sample_names
 
 NAME = "manifest"
@@ -86,7 +85,7 @@ class ManifestOptions(Options):
         id_column: Stable names of the samples; by default the file and line.
         group_column: Subject, place or recording; a group is never parted when validation is carved from training.
         root: What relative paths start from; by default the folder of the CSV file.
-        on_unreadable: ``error`` stops, ``missing`` counts the modality as absent.
+        on_unreadable: ``error`` stops, ``missing`` counts the modality as absent and names the cells.
         cache: Keep what was read in memory.
     """
 
@@ -143,14 +142,16 @@ def labels_of(table: Table, options: ManifestOptions, classes: Sequence[str]) ->
     """Class index of every row, (N,) int64.
 
     Raises:
-        DataError: a row names a class that is not known.
+        DataError: a row names no class, or one that is not known.
     """
     labels = []
     for row in table.rows:
+        cell = row[options.target].strip()
         try:
-            labels.append(class_index(row[options.target].strip(), classes, by_number=bool(options.classes)))
+            labels.append(class_index(cell, classes, by_number=bool(options.classes)))
         except Unreadable as error:
-            raise DataError(f"{table.place(row)} column {options.target}: {error}") from None
+            problem = error if cell else "the cell is empty"
+            raise DataError(f"{table.place(row)} column {options.target}: {problem}") from None
     return torch.tensor(labels, dtype=torch.int64)
 
 
@@ -164,7 +165,7 @@ def find_shapes(train: ManifestDataset, on_unreadable: Literal["error", "missing
 
 
 def _first_shape(train: ManifestDataset, name: str, on_unreadable: Literal["error", "missing"]) -> tuple[int, ...]:
-    for index, row in enumerate(train.rows):
+    for index in range(len(train)):
         cell = train.cell(index, name)
         if not cell:
             continue
@@ -172,7 +173,7 @@ def _first_shape(train: ManifestDataset, name: str, on_unreadable: Literal["erro
             return tuple(train.readers[name](cell).shape)
         except Unreadable as error:
             if on_unreadable == "error":
-                raise train.error(row, train.columns[name], f"{cell}: {error}") from None
+                raise train.bad_cell(index, name, str(error)) from None
     raise DataError(f"{train.path}: no training row has a readable cell in column {train.columns[name]}")
 
 
@@ -198,24 +199,28 @@ def make_datasets(
         yield part, dataset
 
 
-def check_files(datasets: Mapping[Part, ManifestDataset], shapes: Mapping[str, tuple[int, ...]], policy: str) -> int:
-    """Look for all files, or read them all where bad ones count as absent; return how many cells are unreadable.
+def count_unreadable(datasets: Mapping[Part, ManifestDataset], shapes: Mapping[str, tuple[int, ...]]) -> Notes:
+    """Read all files, where bad ones count as absent; warn of these, and count them for the result file.
+
+    Returns:
+        ``unreadable``, how many cells; if there are any, ``unreadable_cells``, how many by part and modality.
 
     Raises:
-        DataError: a file is not there; or nothing readable is left in a row.
+        DataError: nothing readable is left in a row.
     """
-    counts: Counter[str] = Counter()
     for dataset in datasets.values():
-        if policy == "error":
-            dataset.refuse_absent_files()
-        else:
-            dataset.count_unreadable(shapes)
-            counts.update(dataset.unreadable)
-    if counts:
-        listed = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
-        path = datasets["train"].path
-        _warn_once(f"{path}: {counts.total()} cells are unreadable and count as absent: {listed}")
-    return counts.total()
+        dataset.count_unreadable(shapes)
+    cells = [text for dataset in datasets.values() for text in dataset.unreadable_cells]
+    if not cells:
+        return {"unreadable": 0}
+    counts = "; ".join(
+        f"{part} " + ", ".join(f"{name} {count}" for name, count in dataset.unreadable.items())
+        for part, dataset in datasets.items()
+        if dataset.unreadable
+    )
+    heading = f"{datasets['train'].path}: cells that are unreadable and count as absent: {len(cells)} ({counts})"
+    _warn_once("\n  ".join([heading, *first_few(cells)]))
+    return {"unreadable": len(cells), "unreadable_cells": counts}
 
 
 @cache
@@ -238,13 +243,15 @@ def build_from(options: ManifestOptions) -> DataSplits:
     parts = read_parts(options)
     classes = options.classes or class_names(parts["train"], options.target)
     datasets = dict(make_datasets(options, parts, classes))
+    if options.on_unreadable == "error":
+        refuse_absent_files(datasets.values())
     shapes = find_shapes(datasets["train"], options.on_unreadable)
-    unreadable = check_files(datasets, shapes, options.on_unreadable)
+    unreadable = count_unreadable(datasets, shapes) if options.on_unreadable == "missing" else {}
     dense = options.task == "segmentation"
     notes: Notes = {
         "split": "as the manifest says",
         **{part: len(dataset) for part, dataset in datasets.items()},
-        "unreadable": unreadable,
+        **unreadable,
         "licence": "of the user's own data",
         "citation": "none",
     }

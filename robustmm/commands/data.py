@@ -124,7 +124,7 @@ def check(
 
     Counts samples per class and what is missing per modality; finds samples that cannot be read, shapes that are not
     as declared, values that are not finite, labels out of range and ids that stand twice. Ends with exit code 1 if
-    something is wrong.
+    something is wrong. What a data set counts as absent because it cannot be read is listed, and is not wrong.
 
     \b
     robustmm data check smartwatch_imu -o test_subject=3
@@ -222,6 +222,8 @@ def _modality_texts(splits: DataSplits) -> Iterator[str]:
 
 
 def _print(name: str, splits: DataSplits, found: Survey) -> None:
+    from robustmm.data.survey import first_few
+
     header = tuple(found.parts)
     click.echo(f"{name}: {', '.join(f'{part.samples} {key}' for key, part in found.parts.items())}; {splits.task}\n")
     print_table(
@@ -241,7 +243,11 @@ def _print(name: str, splits: DataSplits, found: Survey) -> None:
     click.echo()
     for key, value in splits.notes.items():
         click.echo(f"{key}: {value}")
-    click.echo("\nnothing is wrong" if not found.problems else "\nwrong:\n  " + "\n  ".join(found.problems))
+    unreadable = [f"{key}: {text}" for key, part in found.parts.items() for text in part.unreadable]
+    if unreadable:
+        click.echo("\nunreadable, counted as absent:\n  " + "\n  ".join(first_few(unreadable)))
+    sound = "nothing else is wrong" if unreadable else "nothing is wrong"
+    click.echo("\nwrong:\n  " + "\n  ".join(found.problems) if found.problems else f"\n{sound}")
 
 
 def _as_dict(name: str, splits: DataSplits, found: Survey) -> dict[str, Any]:
@@ -256,6 +262,7 @@ def _as_dict(name: str, splits: DataSplits, found: Survey) -> dict[str, Any]:
                 "readable": part.readable,
                 "per_class": part.per_class.tolist(),
                 "missing": {m.name: part.missing[m.name] for m in splits.modalities},
+                "unreadable": list(part.unreadable),
             }
             for key, part in found.parts.items()
         },

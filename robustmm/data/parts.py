@@ -14,6 +14,12 @@ from robustmm.masks import AGGREGATES
 from robustmm.seeding import generator_for
 from robustmm.types import Batch, Modality, Sample
 
+#: `carve` takes at least one sample of every class that has two, so that no fraction is too small.
+NOTHING_TO_CARVE = (
+    "; whatever data.validation.fraction is, every class keeps a sample for training and none has a second: "
+    "add training samples, or mark samples (in a manifest: rows) as validation"
+)
+
 
 class Part:
     """Chosen samples of a data set. Keys are (position, epoch), so that augmentation depends on both and the seed.
@@ -106,7 +112,8 @@ def split_parts(
     facts |= {"train_samples": len(train), "validation_samples": len(validation), "test_samples": len(test)}
     for name, part in (("training", train), ("validation", validation), ("test", test)):
         if len(part) == 0:
-            raise DataError(f"the {name} part is empty ({facts['validation']})")
+            carved = name == "validation" and splits.validation is None
+            raise DataError(f"the {name} part is empty ({facts['validation']}){NOTHING_TO_CARVE if carved else ''}")
     return Parts(columns, splits.classes, train, validation, test, facts)
 
 

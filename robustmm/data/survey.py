@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -15,6 +15,8 @@ from robustmm.types import Modality, Sample
 
 #: Label of pixels that count nowhere.
 VOID = 255
+#: So many unreadable samples or cells are named; the others are counted.
+NAMED = 10
 
 #: Hands on the indices of a part, and may show how far it is.
 Track = Callable[[str, range], Iterable[int]]
@@ -27,6 +29,8 @@ class PartSurvey:
     Args:
         samples: Length of the part.
         readable: Samples that could be read.
+        unreadable: Where the data set counts unreadable content as absent, one text per place; from the part's own
+            ``unreadable_cells``, which a data set may have.
         per_class: Samples, or pixels of label maps, per class, (C,) int64; labels of no class are not counted.
         missing: Modality -> samples that lack it.
     """
@@ -35,6 +39,7 @@ class PartSurvey:
     per_class: Tensor
     missing: Counter[str]
     readable: int = 0
+    unreadable: tuple[str, ...] = ()
 
 
 class Findings:
@@ -42,20 +47,33 @@ class Findings:
 
     def __init__(self) -> None:
         self._where: dict[str, list[str]] = {}
+        self._one_by_one: set[str] = set()
 
-    def add(self, problem: str, where: str = "") -> None:
-        """Note a problem, and the sample that has it."""
+    def add(self, problem: str, where: str = "", *, one_by_one: bool = False) -> None:
+        """Note a problem, and the sample that has it; ``one_by_one`` gives each of the first samples its own line."""
         self._where.setdefault(problem, []).append(where)
+        if one_by_one:
+            self._one_by_one.add(problem)
 
     def lines(self) -> list[str]:
-        """One line per problem, in the order in which they were found."""
-        return [_line(problem, where) for problem, where in self._where.items()]
+        """The problems in the order in which they were found."""
+        lines = []
+        for problem, where in self._where.items():
+            one_by_one = problem in self._one_by_one
+            lines += [f"{problem}: {text}" for text in first_few(where)] if one_by_one else [_line(problem, where)]
+        return lines
 
 
 def _line(problem: str, where: list[str]) -> str:
     if not where[0]:
         return problem
     return f"{problem}: {where[0]}" + (f" (and {len(where) - 1} more)" if len(where) > 1 else "")
+
+
+def first_few(texts: Sequence[str]) -> list[str]:
+    """The first texts, and how many more there are."""
+    more = [f"... and {len(texts) - NAMED} more"] if len(texts) > NAMED else []
+    return [*texts[:NAMED], *more]
 
 
 @dataclass(frozen=True)
@@ -110,11 +128,13 @@ class _Walk:
     def through(self, name: str, part: Dataset, indices: Iterable[int]) -> PartSurvey:
         """Read a part."""
         found = PartSurvey(len(part), torch.zeros(self.classes, dtype=torch.int64), Counter())
+        found.unreadable = tuple(getattr(part, "unreadable_cells", ()))
         for index in indices:
             try:
                 sample = part[index]
             except (DataError, OSError, ValueError) as error:
-                self.findings.add(f"{name}: a sample cannot be read", " ".join(str(error).split()))
+                where = " ".join(str(error).split())
+                self.findings.add(f"{name}: a sample cannot be read", where, one_by_one=True)
                 continue
             found.readable += 1
             label = f"sample '{sample['id']}'"

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cli_runs import write_config, write_plugins
 
@@ -100,7 +101,8 @@ def test_data_check__names_what_is_wrong_and_ends_with_1(tmp_path: Path, capsys:
     assert run([*plugins, "data", "check", "holed", "--json"]) == 1
     record = json.loads(capsys.readouterr().out)
     assert record["problems"] == ["test: x holds values that are not finite: sample 'test2'"]
-    assert record["parts"]["train"] == {"samples": 4, "readable": 4, "per_class": [2, 2], "missing": {"x": 0}}
+    sizes = {"samples": 4, "readable": 4, "per_class": [2, 2]}
+    assert record["parts"]["train"] == {**sizes, "missing": {"x": 0}, "unreadable": []}
 
 
 def test_data_check__takes_the_data_set_of_a_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,6 +115,45 @@ def test_data_check__reads_nested_options_of_a_manifest(tmp_path: Path, capsys: 
     (tmp_path / "data.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     assert run(["data", "check", "manifest", "-o", "csv=data.csv", "-o", "modalities.x.kind=vector"]) == 0
     assert capsys.readouterr().out.startswith("manifest: 2 train, 1 test; classification")
+
+
+def bad_manifest(folder: Path) -> list[str]:
+    """Words of a check of a manifest whose second sample is no image."""
+    rows = ["split,x,rgb,label", "train,1,,a", "train,3,bad.png,b", "train,2,good.npy,b", "test,5,good.npy,a"]
+    (folder / "data.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    (folder / "bad.png").write_bytes(b"no image")
+    np.save(folder / "good.npy", np.zeros((3, 2, 2)))
+    options = ["modalities.x.kind=vector", "modalities.rgb.kind=image", "modalities.rgb.size=[2, 2]"]
+    return ["data", "check", "manifest", *(word for option in ["csv=data.csv", *options] for word in ("-o", option))]
+
+
+def test_data_check__lists_cells_that_count_as_absent_and_ends_with_0(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*bad_manifest(tmp_path), "-o", "on_unreadable=missing"]
+    assert run(words) == 0
+    text = capsys.readouterr().out
+    assert "\nunreadable: 1\nunreadable_cells: train rgb 1\n" in text
+    heading, cell, _, end = text.splitlines()[-4:]
+    assert heading == "unreadable, counted as absent:"
+    assert cell.startswith("  train: data.csv:3 column rgb: bad.png: not a readable image")
+    assert end == "nothing else is wrong"
+    assert run([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["parts"]["train"]["unreadable"] == [cell.removeprefix("  train: ")]
+
+
+def test_data_check__has_no_count_of_absent_cells_where_bad_ones_are_errors(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = bad_manifest(tmp_path)
+    # the shape is read from the first training cell of the column, which must be sound for the check to begin
+    text = (tmp_path / "data.csv").read_text(encoding="utf-8")
+    (tmp_path / "data.csv").write_text(text.replace("1,,a", "1,good.npy,a"), encoding="utf-8")
+    assert run(words) == 1
+    out = capsys.readouterr().out
+    assert "unreadable" not in out.partition("wrong:")[0]
+    assert "train: a sample cannot be read: data.csv:3 column rgb: bad.png: not a readable image" in out
+    assert out.endswith("; on_unreadable: missing counts it as absent\n")
 
 
 @pytest.mark.parametrize(

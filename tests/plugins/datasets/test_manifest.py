@@ -142,6 +142,9 @@ def test_manifest__label_maps_are_targets_of_segmentation(tmp_path):
     assert splits.train_labels is None
     with pytest.raises(DataError, match=r"table\.csv:3 column label: m\.npy: holds label 2; expected 0 to 1, or 255"):
         splits.train[1]
+    csv = write(tmp_path, "rgb,label,split\na.png,m.png,train\na.png,,train\na.png,m.png,test\n", "unlabelled.csv")
+    with pytest.raises(DataError, match=r"unlabelled\.csv:3 column label: the cell is empty$"):
+        make(csv, IMAGE, **options).train[1]
 
 
 # ---- reading when needed
@@ -178,9 +181,17 @@ def test_manifest__unreadable_cells_count_as_absent_and_are_reported_once(tmp_pa
     with caplog.at_level(logging.WARNING, logger="robustmm.data"):
         splits = make(csv, modalities, on_unreadable="missing")
         make(csv, modalities, on_unreadable="missing")
-    assert [record.getMessage() for record in caplog.records] == [
-        f"{csv}: 3 cells are unreadable and count as absent: rgb 2, vec 1"
+    (record,) = caplog.records
+    heading, *cells = record.getMessage().split("\n  ")
+    counts = "train rgb 1; test rgb 1, vec 1"
+    assert heading == f"{csv}: cells that are unreadable and count as absent: 3 ({counts})"
+    assert cells[0].startswith(f"{csv}:3 column rgb: bad.png: not a readable image (")
+    assert cells[1:] == [
+        f"{csv}:4 column rgb: gone.png: there is no such file",
+        f"{csv}:5 column vec: 7 8 9: has shape (3,), others have (2,)",
     ]
+    assert splits.train.unreadable_cells == cells[:1]
+    assert splits.notes["unreadable_cells"] == counts
     assert splits.train.unreadable == {"rgb": 1}
     assert splits.test.unreadable == {"rgb": 1, "vec": 1}
     assert splits.notes["unreadable"] == 3
@@ -189,18 +200,47 @@ def test_manifest__unreadable_cells_count_as_absent_and_are_reported_once(tmp_pa
     assert splits.test[1]["inputs"]["vec"] is None  # of another length than the training part
 
 
+def test_manifest__warns_of_ten_unreadable_cells_and_counts_the_others(tmp_path, caplog):
+    rows = ["1 2,0,cat,train", "3 4,0,dog,train", *(f"1 2 {row},0,cat,test" for row in range(12))]
+    csv = write(tmp_path, "\n".join(["vec,aux,label,split", *rows]))
+    with caplog.at_level(logging.WARNING, logger="robustmm.data"):
+        make(csv, {**VECTOR, "aux": {"kind": "vector"}}, on_unreadable="missing")
+    lines = caplog.records[0].getMessage().split("\n  ")
+    assert len(lines) == 12
+    assert lines[10] == f"{csv}:13 column vec: 1 2 9: has shape (3,), others have (2,)"
+    assert lines[11] == "... and 2 more"
+
+
 def test_manifest__absent_files_stop_before_training(tmp_path):
     csv, modalities = broken_set(tmp_path)
-    with pytest.raises(DataError, match=r"table\.csv:4 column rgb: .*gone\.png: there is no such file"):
+    with pytest.raises(DataError) as caught:
         make(csv, modalities)
+    path = tmp_path / "gone.png"
+    problem = f"{csv}:4 column rgb: {path}: there is no such file"
+    assert str(caught.value) == f"{problem}; on_unreadable: missing counts it as absent"
+
+
+def test_manifest__names_ten_absent_files_of_all_parts_and_counts_the_others(tmp_path):
+    rows = [f"{row}.npy,{'ab'[row % 2]},{'train' if row < 6 else 'test'}" for row in range(12)]
+    csv = write(tmp_path, "\n".join(["vec,label,split", *rows]))
+    with pytest.raises(DataError) as caught:
+        make(csv)
+    heading, *lines = str(caught.value).split("\n  ")
+    assert heading == "12 files are not there; on_unreadable: missing counts them as absent"
+    assert lines[:-1] == [
+        f"{csv}:{row + 2} column vec: {tmp_path / f'{row}.npy'}: there is no such file" for row in range(10)
+    ]
+    assert lines[-1] == "... and 2 more"
 
 
 def test_manifest__damaged_file_is_an_error_when_it_is_read(tmp_path):
     csv, modalities = broken_set(tmp_path)
     save_image(tmp_path / "gone.png")
     splits = make(csv, modalities)
-    with pytest.raises(DataError, match=r"table\.csv:3 column rgb: bad\.png: not a readable image"):
+    found = r"table\.csv:3 column rgb: bad\.png: not a readable image .*; on_unreadable: missing counts it as absent$"
+    with pytest.raises(DataError, match=found):
         splits.train[1]
+    assert "unreadable" not in splits.notes
 
 
 def test_manifest__row_without_anything_readable_is_an_error(tmp_path):
@@ -263,6 +303,7 @@ def test_manifest__names_what_a_cell_may_hold(tmp_path, modality, cell, text):
             "vec,label,split\n1,x,train\n1,y,train\n\n1,zebra,test\n",
             r"table\.csv:5 column label: class 'zebra' is unknown; known: x, y",
         ),
+        ("vec,label,split\n1,x,train\n1,y,train\n1, ,test\n", r"table\.csv:4 column label: the cell is empty$"),
         (
             "vec,label,split\n1,x,train\n ,y,train\n1,x,test\n",
             r"table\.csv:3 has no modality at all: column vec is empty",

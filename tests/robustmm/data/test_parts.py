@@ -108,7 +108,14 @@ def test_split_parts__uses_the_validation_part_that_is_there():
 def test_split_parts__refuses_an_empty_part():
     with pytest.raises(DataError) as caught:
         split_parts(splits(train=arrays(1)), seed=0, fraction=0.2, carve_seed=1)
-    assert str(caught.value) == ("the validation part is empty (carved from training by samples, fraction 0.2, seed 1)")
+    assert str(caught.value) == (
+        "the validation part is empty (carved from training by samples, fraction 0.2, seed 1); whatever "
+        "data.validation.fraction is, every class keeps a sample for training and none has a second: add training "
+        "samples, or mark samples (in a manifest: rows) as validation"
+    )
+    with pytest.raises(DataError) as caught:
+        split_parts(splits(validation=arrays(0)), seed=0, fraction=0.2, carve_seed=1)
+    assert str(caught.value) == "the validation part is empty (the data set's own)"
 
 
 def test_choose_modalities__orders_and_suggests():

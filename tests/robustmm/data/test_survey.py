@@ -73,7 +73,6 @@ def test_survey__counts_pixels_of_maps_and_allows_void_ones() -> None:
 @pytest.mark.parametrize(
     ("edit", "problem"),
     [
-        (unreadable, "test: a sample cannot be read: test0.png: not a readable image (and 1 more)"),
         (
             changed(rgb=torch.zeros(3)),
             "test: rgb has shape (3,), declared is (2,): sample 'test0' (and 1 more)",
@@ -101,6 +100,22 @@ def test_survey__finds_what_is_wrong_with_samples(edit: Callable[[Sample], Sampl
     sound = splits()
     assert isinstance(sound.test, ArrayDataset)
     assert survey(replace(sound, test=Edited(sound.test, edit))).problems == [problem]
+
+
+def test_survey__names_ten_samples_that_cannot_be_read_and_counts_the_others() -> None:
+    found = survey(replace(splits(), test=Edited(part("test", [1] * 13), unreadable)))
+    named = [f"test: a sample cannot be read: test{row}.png: not a readable image" for row in range(10)]
+    assert found.problems == [*named, "test: a sample cannot be read: ... and 3 more"]
+    assert (found.parts["test"].samples, found.parts["test"].readable) == (13, 0)
+
+
+def test_survey__takes_over_what_a_part_counts_as_absent() -> None:
+    sound = splits()
+    sound.test.unreadable_cells = ["table.csv:4 column rgb: a.png: damaged"]
+    found = survey(sound)
+    assert found.problems == []
+    assert found.parts["test"].unreadable == ("table.csv:4 column rgb: a.png: damaged",)
+    assert found.parts["train"].unreadable == ()
 
 
 def test_survey__finds_what_only_the_whole_shows() -> None:
