@@ -145,7 +145,7 @@ def _import_file(path: Path) -> object:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except BaseException:
+    except BaseException:  # also a SystemExit or Ctrl-C must not leave half a module behind
         del sys.modules[name]
         raise
     return module
