@@ -145,7 +145,9 @@ def test_resume__after_ctrl_c_in_a_terminal(tmp_path: Path) -> None:
     assert run([*command[3:], "--folder", "whole"]) == 0
     assert equal_runs(Path("whole"), Path("parts"))
     log_lines = Path("parts/train.log").read_text().splitlines()
-    assert f"resumed     at epoch {steps[-1] // 4}, step {steps[-1]}" in log_lines
+    # The epoch of an epoch's last step depends on the moment of the signal: before or after its validation.
+    (resumed,) = (line for line in log_lines if line.startswith("resumed"))
+    assert resumed.endswith(f", step {steps[-1]}")
 
 
 # What there is to resume
