@@ -18,6 +18,7 @@ from robustmm.data.loaders import PartLoader
 from robustmm.data.parts import Parts, split_parts
 from robustmm.engine.optim import Schedule
 from robustmm.engine.recipe import Recipe
+from robustmm.engine.scores import directions_of
 from robustmm.errors import ConfigError, did_you_mean
 from robustmm.masks import AGGREGATES, CombinationSampler, all_combinations, combination_name, parse_combination
 from robustmm.methods.method import Blueprint, Method
@@ -79,14 +80,9 @@ class Assembly:
             pin_memory=pin_memory if data.pin_memory is None else data.pin_memory,
         )
 
-    def directions(self) -> dict[str, str]:
+    def directions(self) -> Mapping[str, str]:
         """Metric -> ``max`` or ``min``, of the task and of metric plugins."""
         return directions_of(self.method.task, self.make_metrics())
-
-
-def directions_of(task: Task, extra: Mapping[str, Metric]) -> dict[str, str]:
-    """Metric -> ``max`` or ``min``, of a task and of metric plugins."""
-    return {**task.directions, **{name: metric.direction for name, metric in extra.items()}}
 
 
 class Builder:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from robustmm.engine.evaluate import Evaluation, Tally
 from robustmm.masks import AGGREGATES, combination_name
+from robustmm.metrics.metric import Metric
 from robustmm.tasks.task import Task
 
 #: What a degenerate combination counts at least, in summaries, for a metric of which less is better (error rates).
@@ -30,6 +31,11 @@ class Summary:
     unimodal: list[dict[str, Any]]
     aggregates: dict[str, dict[str, float | None]]
     flat: dict[str, float | None]
+
+
+def directions_of(task: Task, extra: Mapping[str, Metric]) -> dict[str, Literal["max", "min"]]:
+    """Metric -> ``max`` or ``min``, of a task and of metric plugins."""
+    return {**task.directions, **{name: metric.direction for name, metric in extra.items()}}
 
 
 def summarise(evaluation: Evaluation, task: Task, directions: Mapping[str, str]) -> Summary:

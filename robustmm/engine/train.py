@@ -23,7 +23,7 @@ from robustmm.engine.evaluate import evaluate_combinations
 from robustmm.engine.interrupt import Interrupt
 from robustmm.engine.optim import apply_schedule
 from robustmm.engine.recipe import Recipe
-from robustmm.engine.scores import Summary, summarise
+from robustmm.engine.scores import Summary, directions_of, summarise
 from robustmm.engine.selection import Selection
 from robustmm.engine.step import StepContext, train_step
 from robustmm.engine.watch import LossWatch
@@ -210,7 +210,7 @@ class Trainer:
 
     def directions(self) -> dict[str, Literal["max", "min"]]:
         """Metric -> which way is better, of the task and of metric plugins."""
-        return {**self.method.task.directions, **{name: metric.direction for name, metric in self.extra().items()}}
+        return directions_of(self.method.task, self.extra())
 
     def evaluate(self, combinations: list[Combination]) -> Mapping[Combination, Metrics]:
         """Counts on the validation part, for methods and balancers that look at it."""
