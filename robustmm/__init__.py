@@ -90,7 +90,6 @@ _HOME = {
     ),
     "robustmm.methods.probes": (
         "UnimodalLogits",
-        "evaluating",
         "split_logits",
         "unimodal_logits",
     ),
@@ -108,13 +107,19 @@ _HOME = {
     "robustmm.models.fusion": ("Fusion",),
     "robustmm.models.head": ("Head",),
     "robustmm.models.missing": ("MissingPolicy",),
+    "robustmm.models.modes": ("evaluating",),
+    "robustmm.models.scaler": ("Scaler",),
     "robustmm.models.trunk": (
         "Features",
         "Trunk",
+        "TrunkParts",
+        "LateTrunk",
     ),
     "robustmm.registry": (
         "Component",
         "Options",
+        "Prepare",
+        "Track",
     ),
     "robustmm.seeding": (
         "derive_seed",
@@ -136,6 +141,7 @@ _HOME = {
         "Output",
         "Sample",
         "Scaling",
+        "VOID",
     ),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
@@ -193,7 +199,6 @@ if TYPE_CHECKING:
     from robustmm.methods.method import FitContext as FitContext
     from robustmm.methods.method import Method as Method
     from robustmm.methods.probes import UnimodalLogits as UnimodalLogits
-    from robustmm.methods.probes import evaluating as evaluating
     from robustmm.methods.probes import split_logits as split_logits
     from robustmm.methods.probes import unimodal_logits as unimodal_logits
     from robustmm.metrics.calibration import brier_score as brier_score
@@ -206,16 +211,23 @@ if TYPE_CHECKING:
     from robustmm.models.fusion import Fusion as Fusion
     from robustmm.models.head import Head as Head
     from robustmm.models.missing import MissingPolicy as MissingPolicy
+    from robustmm.models.modes import evaluating as evaluating
+    from robustmm.models.scaler import Scaler as Scaler
     from robustmm.models.trunk import Features as Features
+    from robustmm.models.trunk import LateTrunk as LateTrunk
     from robustmm.models.trunk import Trunk as Trunk
+    from robustmm.models.trunk import TrunkParts as TrunkParts
     from robustmm.registry import Component as Component
     from robustmm.registry import Options as Options
+    from robustmm.registry import Prepare as Prepare
+    from robustmm.registry import Track as Track
     from robustmm.seeding import derive_seed as derive_seed
     from robustmm.seeding import generator_for as generator_for
     from robustmm.tasks.classification import ClassificationTask as ClassificationTask
     from robustmm.tasks.task import Metrics as Metrics
     from robustmm.tasks.task import Rows as Rows
     from robustmm.tasks.task import Task as Task
+    from robustmm.types import VOID as VOID
     from robustmm.types import Batch as Batch
     from robustmm.types import Clock as Clock
     from robustmm.types import Combination as Combination

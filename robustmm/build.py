@@ -25,7 +25,7 @@ from robustmm.methods.method import Blueprint, Method
 from robustmm.metrics.metric import Metric
 from robustmm.models.encoder import Encoder
 from robustmm.models.scaler import Moments
-from robustmm.models.trunk import LateTrunk
+from robustmm.models.trunk import Trunk, TrunkParts
 from robustmm.registry import Component, Registry
 from robustmm.seeding import seed_everything
 from robustmm.tasks.task import Task
@@ -135,6 +135,8 @@ def assemble(config: RunConfig, registry: Registry, *, fit_scalers: bool = True)
     )
     _check_encoder_names(config, [modality.name for modality in splits.modalities])
     task: Task = builder.component("task", "task", config.task or splits.task)(classes=parts.classes)
+    if fit_scalers and task.needs_targets:
+        task.fit(parts.train.targets())
     statistics = scaler_statistics(parts, config.data.batch_size) if fit_scalers else {}
     seed_everything(config.seed, "weights")
     blueprint = _blueprint(config, builder, parts.modalities, task, statistics)
@@ -169,20 +171,22 @@ def _blueprint(
     statistics: Mapping[str, Moments2],
 ) -> Blueprint:
     make_encoders = {modality.name: _encoder_factory(config, builder, modality) for modality in modalities}
+    make_trunk_of = builder.component("trunk", "trunk", config.model.trunk)
     make_fusion = builder.component("fusion", "fusion", config.model.fusion)
     make_policy = builder.component("missing_policy", "missing_policy", config.model.missing_policy)
     make_head = builder.component("head", "head", config.model.head or task.default_head)
+    _check_form(builder, task, modalities)
+    parts = TrunkParts(
+        modalities,
+        task.dense,
+        make_encoder=lambda name: make_encoders[name](),
+        make_fusion=lambda channels: make_fusion(channels=channels),
+        make_policy=lambda channels: make_policy(channels=channels),
+        skip_absent=config.model.skip_absent,
+    )
 
-    def make_trunk() -> LateTrunk:
-        encoders: dict[str, Encoder] = {name: make() for name, make in make_encoders.items()}
-        widths = {name: (encoder.channels[-1],) for name, encoder in encoders.items()}
-        trunk = LateTrunk(
-            modalities,
-            encoders,
-            make_fusion(channels=widths),
-            make_policy(channels=widths),
-            skip_absent=config.model.skip_absent,
-        )
+    def make_trunk() -> Trunk:
+        trunk: Trunk = make_trunk_of(parts=parts)
         for name, (mean, variance) in statistics.items():
             trunk.scalers.get_submodule(name).set(mean, variance)  # type: ignore[operator]  # a Scaler's own method
         return trunk
@@ -191,6 +195,32 @@ def _blueprint(
         return make_head(channels=channels, num_outputs=task.num_outputs)
 
     return Blueprint(modalities, task, make_trunk, new_head)
+
+
+def _check_form(builder: Builder, task: Task, modalities: Sequence[Modality]) -> None:
+    """Refuse a head or a fusion that is not for the task's form, global or dense, and modalities that are no maps.
+
+    Raises:
+        ConfigError: names every such part, and what to use instead.
+    """
+    problems = []
+    for kind, form in (("head", "dense" if task.dense else "global"), ("fusion", "map" if task.dense else "vector")):
+        component = builder.used[kind]
+        if component.suits and form not in component.suits:
+            fitting = [one.name for one in builder.registry.all(kind) if not one.suits or form in one.suits]
+            problems.append(
+                f"model.{kind}: '{component.name}' is for {' or '.join(sorted(component.suits))} prediction, and the "
+                f"task '{builder.used['task'].name}' is {form}; use one of {', '.join(fitting)}"
+            )
+    if task.dense:
+        problems += [
+            f"data.modalities: '{one.name}' is of kind {one.kind}; dense prediction fuses maps, of kind image or "
+            f"spectrogram: leave it out"
+            for one in modalities
+            if len(one.shape) != 3
+        ]
+    if problems:
+        raise ConfigError(problems)
 
 
 def _check_encoder_names(config: RunConfig, names: Sequence[str]) -> None:
@@ -225,7 +255,11 @@ def _encoder_factory(config: RunConfig, builder: Builder, modality: Modality) ->
 
 def scaler_statistics(parts: Parts, batch_size: int) -> dict[str, Moments2]:
     """Mean and variance of each modality that is to be standardised, over the training part alone."""
-    wanted = {modality.name: Moments() for modality in parts.modalities if modality.scaling.mode == "standardise"}
+    wanted = {
+        modality.name: Moments(modality.scaling.invalid)
+        for modality in parts.modalities
+        if modality.scaling.mode == "standardise"
+    }
     if not wanted:
         return {}
     loader = PartLoader(parts.train.without_augmentation(), parts.modalities, batch_size=max(batch_size, 256))

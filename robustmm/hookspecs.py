@@ -35,6 +35,11 @@ def robustmm_register_encoders(register: Register) -> None:
 
 
 @hookspec
+def robustmm_register_trunks(register: Register) -> None:
+    """Offer trunks. ``build(parts, **options) -> robustmm.Trunk``; ``parts`` is a `robustmm.TrunkParts`."""
+
+
+@hookspec
 def robustmm_register_fusions(register: Register) -> None:
     """Offer fusions. ``build(channels, **options) -> robustmm.Fusion``; ``channels``: modality -> channels by level."""
 

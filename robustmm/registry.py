@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
@@ -12,11 +13,34 @@ from robustmm.errors import ConfigError, PluginError, did_you_mean
 
 Fidelity = Literal["own", "code", "part", "rebuilt"]
 
+
+class Track(Protocol):
+    """Hands on items one by one, and may draw how far it is."""
+
+    def __call__(self, label: str, items: Sequence[Any], /) -> Iterable[Any]: ...
+
+
+class Prepare(Protocol):
+    """Writes a data set in the form that is read, from the form in which it is published.
+
+    What is there already and whole is kept, so that a second call goes on where the first was stopped; in the end
+    everything is read back once.
+    """
+
+    def __call__(self, source: Path, target: Path, track: Track, /) -> str:
+        """From folder ``source`` to folder ``target``; returns a line that says what was written.
+
+        Raises:
+            DataError: the source is not as published, or what was written cannot be read.
+        """
+
+
 #: Every kind that a plugin can register, with what it is for. The hook is ``robustmm_register_<plural>``.
 KINDS: Mapping[str, str] = {
     "task": "what is predicted: loss, rows, metrics and default head",
     "dataset": "samples with their modalities, splits and classes",
     "encoder": "one modality's input to feature levels",
+    "trunk": "encoders, missing policy and fusion in their order: inputs to fused levels",
     "fusion": "features of the modalities to one fused feature per level",
     "head": "fused levels to logits",
     "missing_policy": "what stands in for a modality that is not there",
@@ -85,6 +109,7 @@ class Component:
         conflicts: Capabilities that must not be there.
         provides: Capabilities that this component brings; its own ``kind:name`` is always one of them.
         suits: What it can be used for, as ``{"vector", "image"}`` for an encoder; empty means anything.
+        prepare: Of a data set: from the form in which it is published to the one that is read; see `Prepare`.
         origin: Set by the loader: the distribution and module that offered it.
     """
 
@@ -98,6 +123,7 @@ class Component:
     conflicts: frozenset[str] = frozenset()
     provides: frozenset[str] = frozenset()
     suits: frozenset[str] = frozenset()
+    prepare: Prepare | None = None
     origin: str = field(default="", compare=False)
 
 

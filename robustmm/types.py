@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 ModalityKind = Literal["vector", "sequence", "image", "spectrogram"]
+#: Label of pixels that count nowhere: unlabelled, outside of the picture, or padding.
+VOID = 255
 #: Names of the present modalities in column order; written ``rgb+depth``.
 Combination = tuple[str, ...]
 #: A balancer's edit of the features that enter a fusion: (level, features, presence) -> features.
@@ -29,11 +31,14 @@ class Scaling:
             ``none`` leaves the values.
         mean: Per feature or channel, in raw units; for ``constants``.
         std: Likewise.
+        invalid: Raw value that says "not measured here", such as 0 in a depth map: such positions are 0 once scaled and
+            stay out of the statistics. It never says that the modality is missing.
     """
 
     mode: Literal["standardise", "constants", "none"] = "standardise"
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    invalid: float | None = None
 
 
 @dataclass(frozen=True)
@@ -45,20 +50,23 @@ class Modality:
         kind: ``vector`` (D,), ``sequence`` (D, T), ``image`` or ``spectrogram`` (D, H, W); picks the default encoder.
         shape: Shape of one sample, channels first.
         scaling: See `Scaling`.
+        unit: Of the raw values, such as ``mm``; for people, nothing is computed from it.
     """
 
     name: str
     kind: ModalityKind
     shape: tuple[int, ...]
     scaling: Scaling = Scaling()
+    unit: str = ""
 
 
 class Sample(TypedDict):
     """What a data set returns for one index. An absent modality's key is missing, or its value is None.
 
     Args:
-        inputs: Modality -> float tensor of the modality's shape, raw units.
-        target: Class index () int64, or a label map (H, W) int64.
+        inputs: Modality -> tensor of the modality's shape, raw units; collating makes it float32, so that pictures may
+            stay 8-bit until then.
+        target: Class index () int64, or a label map (H, W) int64 with `VOID` where no label is.
         id: Stable name of the sample.
     """
 
@@ -130,6 +138,7 @@ class Output:
             carry no information and may be zero.
         fused: Levels after fusion.
         extras: Whatever the method's own losses need.
+        coarser: Logits of the head's side outputs, each (B, C, h, w) at a size of its own; in training alone.
     """
 
     logits: Tensor
@@ -137,6 +146,12 @@ class Output:
     features: dict[str, list[Tensor]]
     fused: list[Tensor]
     extras: dict[str, Tensor] = field(default_factory=dict)
+    coarser: list[Tensor] = field(default_factory=list)
+
+    @property
+    def scales(self) -> list[Tensor]:
+        """All logits that a loss may supervise, the finest first."""
+        return [self.logits, *self.coarser]
 
 
 @dataclass(frozen=True)

@@ -62,18 +62,25 @@ class CombinationSet(nn.Module):
         return self.matches(presence).any(dim=1)
 
 
-def combination_loss(task: Task, logits: Tensor, target: Tensor, keep: Tensor, form: RegularisationForm) -> Tensor:
+def combination_loss(
+    task: Task, scales: Sequence[Tensor], target: Tensor, keep: Tensor, form: RegularisationForm
+) -> Tensor:
     """The task's loss on the kept samples, a scalar.
 
     Args:
         task: Global or dense.
-        logits: Of the head that is to be trained on these samples.
+        scales: Logits of the head that is to be trained on these samples, side outputs included; their losses add up.
         target: Labels of the batch.
         keep: (B,) bool.
         form: ``masked`` is the intended form: in global prediction the sum of the kept losses divided by B, in dense
             prediction the loss of the sub-batch, normalised by its own valid pixels, as in both releases. ``outer`` is
             the broadcast of the released classification codes, see `outer_mean`.
     """
+    losses = [_one_loss(task, logits, task.at(target, tuple(logits.shape[2:])), keep, form) for logits in scales]
+    return torch.stack(losses).sum()
+
+
+def _one_loss(task: Task, logits: Tensor, target: Tensor, keep: Tensor, form: RegularisationForm) -> Tensor:
     if form == "outer":
         return outer_mean(task.sample_losses(logits, target), keep)
     if task.dense:

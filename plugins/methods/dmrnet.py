@@ -158,7 +158,7 @@ class DeployedDMRNet(Method):
 
     def readout(self, features: Features, fused: list[Tensor], presence: Tensor, size: tuple[int, ...]) -> Output:
         """See `Method.readout`; the last fused level is replaced by its mean."""
-        return Output(self.head([*fused[:-1], self.mean(fused[-1])], size), presence, features, fused)
+        return self.output([*fused[:-1], self.mean(fused[-1])], presence, features, fused, size)
 
 
 class DMRNet(Method):
@@ -231,11 +231,12 @@ class DMRNet(Method):
         """See `Method.readout`; in training the extras hold mu, log_var and the sample, each like the last level."""
         mu = self.mean(fused[-1])
         if not self.training:
-            return Output(self.head([*fused[:-1], mu], size), presence, features, fused)
+            return self.output([*fused[:-1], mu], presence, features, fused, size)
         log_var = self.log_var(fused[-1]).clamp(-self.log_var_limit, self.log_var_limit)
         sample = mu + torch.randn_like(mu) * (0.5 * log_var).exp()
-        logits = self.head([*fused[:-1], sample], size)
-        return Output(logits, presence, features, fused, {"mu": mu, "log_var": log_var, "sample": sample})
+        output = self.output([*fused[:-1], sample], presence, features, fused, size)
+        output.extras |= {"mu": mu, "log_var": log_var, "sample": sample}
+        return output
 
     def losses(self, output: Output, batch: Batch, clock: Clock) -> dict[str, LossTerm]:
         """See `Method.losses`; during the warm-up it also notes the variances that were predicted."""
@@ -258,12 +259,12 @@ class DMRNet(Method):
         return divergence.detach() if self.kl_detached else divergence
 
     def _hard_loss(self, output: Output, batch: Batch) -> Tensor:
-        logits = output.logits
+        scales = output.scales
         if self.auxiliary_head is not None:
             levels = [*output.fused[:-1], output.extras["sample"]]
-            logits = self.auxiliary_head(levels, self.task.target_size(batch.target))
+            scales = self.auxiliary_head.scales(levels, self.task.target_size(batch.target))
         keep = self.hard.contains(output.presence)
-        return combination_loss(self.task, logits, batch.target, keep, self.hcr_form)
+        return combination_loss(self.task, scales, batch.target, keep, self.hcr_form)
 
     def on_epoch_end(self, evaluate: Evaluate, clock: Clock) -> None:
         """Choose the hard combinations once, after the last epoch of the warm-up.

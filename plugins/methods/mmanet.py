@@ -248,9 +248,9 @@ class MMANet(Method):
         if self.mad_weight > 0:
             terms["mad"] = LossTerm(self.mad_weight * self._distillation(output, batch), "auxiliary")
         if self.regularisation_head is not None and self.weak.combinations:
-            logits = self.regularisation_head(output.fused, self.task.target_size(batch.target))
+            scales = self.regularisation_head.scales(output.fused, self.task.target_size(batch.target))
             keep = self.weak.contains(output.presence)
-            loss = combination_loss(self.task, logits, batch.target, keep, self.mar_form)
+            loss = combination_loss(self.task, scales, batch.target, keep, self.mar_form)
             terms["mar"] = LossTerm(self.mar_weight * loss, "auxiliary")
         return terms
 

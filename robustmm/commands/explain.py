@@ -52,8 +52,7 @@ def rows(assembly: Assembly) -> list[tuple[str, str, str]]:
     )
     found.append(("updates", *_member(balancer, "updates")))
     found += [(place, used[place].name, _home(used[place].build)) for place in used if place.startswith("encoder of")]
-    trunk = method.trunk
-    found.append(("trunk", type(trunk).__name__, _home(type(trunk))))
+    found.append(("trunk", used["trunk"].name, _home(type(method.trunk))))
     found += [(place, used[place].name, _home(used[place].build)) for place in ("missing_policy", "fusion", "head")]
     found.append(("modulate_features", *_member(balancer, "modulate_features")))
     found += [(f"method.{name}", *_member(method, name)) for name in METHOD_PLACES]

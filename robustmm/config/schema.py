@@ -27,6 +27,7 @@ Word = Annotated[str, Field(min_length=1)]
 Dataset = Annotated[ComponentSection, Kind("dataset")]
 Task = Annotated[ComponentSection, Kind("task")]
 Encoder = Annotated[ComponentSection, Kind("encoder")]
+Trunk = Annotated[ComponentSection, Kind("trunk")]
 Fusion = Annotated[ComponentSection, Kind("fusion")]
 Head = Annotated[ComponentSection, Kind("head")]
 MissingPolicy = Annotated[ComponentSection, Kind("missing_policy")]
@@ -90,6 +91,9 @@ class ModelSection(Section):
         {},
         description="Encoder per modality name, per modality kind (vector, sequence, image, spectrogram) or 'default'; "
         "the name goes before the kind, the kind before the default.",
+    )
+    trunk: Trunk = Field(
+        _default_component("late"), description="In which order encoders, missing policy and fusion act."
     )
     fusion: Fusion = Field(_default_component("concat"), description="How the modalities' features are fused.")
     head: Head | None = Field(None, description="Fused levels to logits; null means the task's default.")

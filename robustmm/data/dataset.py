@@ -19,7 +19,8 @@ class Dataset(Protocol):
     """Map-style data set. Samples may lack modalities: the key is missing or None.
 
     A training set may also have ``augment(sample, generator) -> Sample``; it is called in training alone, with a
-    generator seeded from (seed, epoch, index), so that workers and resumed runs draw the same.
+    generator seeded from (seed, epoch, index), so that workers and resumed runs draw the same. Where reading inputs is
+    slow it may have ``target(index) -> Tensor``, which reads the label alone.
     """
 
     def __len__(self) -> int: ...
@@ -41,6 +42,7 @@ class DataSplits:
         train_labels: (N,) int64 labels of ``train`` for stratified carving; None where that has no meaning.
         train_groups: (N,) int64 group of each training sample (subject, place, recording); carving keeps a group on
             one side.
+        colours: Red, green and blue of each class, 0 to 255, for pictures; None lets the report choose.
         notes: Facts for the result file: which split, how many samples were left out, licence, citation.
     """
 
@@ -52,6 +54,7 @@ class DataSplits:
     validation: Dataset | None = None
     train_labels: Tensor | None = None
     train_groups: Tensor | None = None
+    colours: tuple[tuple[int, int, int], ...] | None = None
     notes: Mapping[str, str | int | float] = field(default_factory=dict)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -54,6 +54,12 @@ class Part:
         positions = [position for position, _ in keys]
         batch: Batch = take([self.indices[position] for position in positions])
         return replace(batch, index=torch.tensor(positions))
+
+    def targets(self) -> Iterator[Tensor]:
+        """Every sample's label, read alone where the data set can, without augmentation."""
+        read = getattr(self.dataset, "target", None)
+        for index in self.indices:
+            yield self.dataset[index]["target"] if read is None else read(index)
 
     def without_augmentation(self) -> Part:
         """The same samples as they are."""

@@ -13,8 +13,9 @@ from torch import Tensor
 from robustmm import distributed
 from robustmm.masks import all_combinations, presence_of
 from robustmm.methods.method import Method
-from robustmm.methods.probes import evaluating, unimodal_logits
+from robustmm.methods.probes import unimodal_logits
 from robustmm.metrics.metric import Metric
+from robustmm.models.modes import evaluating
 from robustmm.tasks.task import Metrics
 from robustmm.types import Batch, Combination, Output
 

@@ -94,11 +94,21 @@ class Method(nn.Module):
 
     def readout(self, features: Features, fused: list[Tensor], presence: Tensor, size: tuple[int, ...]) -> Output:
         """Fused levels to logits and extras. Probes and evaluation call it with re-fused levels."""
-        return Output(self.head(fused, size), presence, features, fused)
+        return self.output(fused, presence, features, fused, size)
+
+    def output(
+        self, levels: list[Tensor], presence: Tensor, features: Features, fused: list[Tensor], size: tuple[int, ...]
+    ) -> Output:
+        """What the head makes of ``levels``, which are ``fused`` or what a method made of them.
+
+        In training with the head's side outputs; see `Head.scales`.
+        """
+        logits, *coarser = self.head.scales(levels, size) if self.training else [self.head(levels, size)]
+        return Output(logits, presence, features, fused, coarser=coarser)
 
     def losses(self, output: Output, batch: Batch, clock: Clock) -> dict[str, LossTerm]:
         """The summands of the objective, each a scalar multiplied by its weight."""
-        return {"task": LossTerm(self.task.loss(output.logits, batch.target), "task")}
+        return {"task": LossTerm(self.task.loss_over(output.scales, batch.target), "task")}
 
     def on_fit_start(self, fit: FitContext) -> None:
         """Train or load a teacher, build an index, fit latent codes."""

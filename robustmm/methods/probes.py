@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.functional import interpolate
 
 from robustmm.methods.method import Method
+from robustmm.models.modes import evaluating
 from robustmm.types import Output
 
 
@@ -24,18 +25,6 @@ class UnimodalLogits(NamedTuple):
 
     logits: dict[str, Tensor]
     source: Literal["split", "masked"]
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode within, every sub-module's own mode after: no dropout, no noise, no BatchNorm statistics."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode
 
 
 def split_logits(method: Method, output: Output) -> dict[str, Tensor] | None:
@@ -58,8 +47,15 @@ def split_logits(method: Method, output: Output) -> dict[str, Tensor] | None:
         part = method.head.linear_part(fused, share)
         if part is None:
             return None
-        logits[name] = part
+        logits[name] = _resized(part, tuple(output.logits.shape[2:]))
     return logits
+
+
+def _resized(logits: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Bilinear, as heads do: linear too, so that shares still add up."""
+    if tuple(logits.shape[2:]) == size:
+        return logits
+    return interpolate(logits, size, mode="bilinear", align_corners=False)
 
 
 def masked_logits(method: Method, output: Output) -> dict[str, Tensor] | None:

@@ -15,7 +15,8 @@ CONSTANT_SHARE = 1e-6
 class Scaler(nn.Module):
     """``(x - mean) / std`` per feature of a vector, or per channel otherwise.
 
-    The statistics are buffers: they travel with the weights and are set by `set` or by the data set's constants.
+    The statistics are buffers: they travel with the weights and are set by `set` or by the data set's constants. Values
+    that say "not measured" become 0, the mean of what was measured.
 
     Raises:
         ShapeError: constants of another number than features or channels, or deviations of 0 or below.
@@ -27,6 +28,7 @@ class Scaler(nn.Module):
     def __init__(self, modality: Modality) -> None:
         super().__init__()
         self.mode = modality.scaling.mode
+        self.invalid = modality.scaling.invalid
         size = modality.shape[0]
         if self.mode == "constants":
             _check_constants(modality)
@@ -50,7 +52,8 @@ class Scaler(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, D, ...) raw -> scaled."""
-        return x if self.mode == "none" else (x - self.mean) / self.std
+        scaled = x if self.mode == "none" else (x - self.mean) / self.std
+        return scaled if self.invalid is None else scaled.masked_fill(x == self.invalid, 0.0)
 
 
 def _check_constants(modality: Modality) -> None:
@@ -65,27 +68,38 @@ def _check_constants(modality: Modality) -> None:
 
 
 class Moments:
-    """Streaming mean and variance per feature or channel, in float64."""
+    """Streaming mean and variance per feature or channel, in float64.
 
-    def __init__(self) -> None:
-        self.count = 0
-        self.mean: Tensor | float = 0.0
-        self.squares: Tensor | float = 0.0
+    Args:
+        invalid: Value that is left out, see `robustmm.Scaling`.
+    """
+
+    def __init__(self, invalid: float | None = None) -> None:
+        self.invalid = invalid
+        self.counts: Tensor = torch.zeros(())
+        self.mean: Tensor = torch.zeros(())
+        self.squares: Tensor = torch.zeros(())
+
+    @property
+    def count(self) -> int:
+        """Values seen, of the feature or channel that has most."""
+        return int(self.counts.max())
 
     def update(self, x: Tensor) -> None:
         """Add samples (B, D, ...)."""
         rows = x.double().transpose(0, 1).flatten(1)  # (D, values)
-        if rows.shape[1] == 0:
-            return
-        count = self.count + rows.shape[1]
-        mean = rows.mean(dim=1)
+        valid = torch.ones_like(rows) if self.invalid is None else (rows != self.invalid).double()
+        added = valid.sum(dim=1)
+        known = added.clamp_min(1)
+        mean = (rows * valid).sum(dim=1) / known
+        squares = ((rows - mean[:, None]).square() * valid).sum(dim=1)
+        counts = self.counts + added
+        share = added / counts.clamp_min(1)
         delta = mean - self.mean
-        self.squares = self.squares + rows.var(dim=1, correction=0) * rows.shape[1]
-        self.squares = self.squares + delta**2 * (self.count * rows.shape[1] / count)
-        self.mean = self.mean + delta * (rows.shape[1] / count)
-        self.count = count
+        self.squares = self.squares + squares + delta**2 * self.counts * share
+        self.mean = self.mean + delta * share
+        self.counts = counts
 
     def result(self) -> tuple[Tensor, Tensor]:
         """Mean and variance, float32, each (D,)."""
-        mean, squares = torch.as_tensor(self.mean), torch.as_tensor(self.squares)
-        return mean.float(), (squares / max(self.count, 1)).float()
+        return self.mean.float(), (self.squares / self.counts.clamp_min(1)).float()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +13,34 @@ from robustmm.masks import where_present
 from robustmm.models.encoder import Encoder, pooled
 from robustmm.models.fusion import Fusion
 from robustmm.models.missing import MissingPolicy
+from robustmm.models.modes import evaluating
 from robustmm.models.scaler import Scaler
 from robustmm.types import FeatureEdit, Modality
 
 Features = dict[str, list[Tensor]]
+#: Channels by modality and level.
+Channels = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class TrunkParts:
+    """What a trunk is made of: fresh parts of the configured kinds, as many as it needs.
+
+    Args:
+        modalities: In column order.
+        dense: Whether the task predicts a map; then every level is fused, else one vector per modality.
+        make_encoder: A new encoder of the modality with this name.
+        make_fusion: A new fusion for features with these channels.
+        make_policy: A new missing policy for features with these channels.
+        skip_absent: See `LateTrunk`.
+    """
+
+    modalities: tuple[Modality, ...]
+    dense: bool
+    make_encoder: Callable[[str], Encoder]
+    make_fusion: Callable[[Channels], Fusion]
+    make_policy: Callable[[Channels], MissingPolicy]
+    skip_absent: bool = True
 
 
 class Trunk(nn.Module):
@@ -23,11 +48,13 @@ class Trunk(nn.Module):
 
     Attributes:
         modalities: In column order.
-        fused_channels: Channels of the fused levels.
+        fused_channels: Channels of the fused levels, which go from the finest to the coarsest.
+        scalers: Modality -> `Scaler`; a trunk scales its inputs itself, so that a saved model takes raw values.
     """
 
     modalities: tuple[str, ...]
     fused_channels: tuple[int, ...]
+    scalers: nn.ModuleDict
 
     def forward(
         self, inputs: Mapping[str, Tensor], presence: Tensor, edit: FeatureEdit | None = None
@@ -59,13 +86,17 @@ class Trunk(nn.Module):
 
 
 class LateTrunk(Trunk):
-    """Separate encoders, fused once at the end as vectors: global prediction from any number and kind of modality.
+    """Separate encoders, fused behind them: any number of modalities, and of any kind in global prediction.
+
+    In global prediction the last level of each encoder is pooled to a vector, and the vectors are fused. In dense
+    prediction every level is fused, position by position, so the encoders must give maps of equal sizes.
 
     Args:
-        modalities: In column order; their scaling is done here, so that a saved model takes raw values.
-        encoders: Modality -> encoder; the last level is pooled to a vector.
-        fusion: Over one level of vectors.
+        modalities: In column order; their scaling is done here.
+        encoders: Modality -> encoder.
+        fusion: Over one level of vectors, or over all levels of maps.
         policy: What stands in for absent modalities.
+        dense: Keep all levels as maps.
         skip_absent: Encode only rows whose modality is present, where the policy allows it. In evaluation the result is
             the same. In training BatchNorm statistics then come from the present rows alone, whereas the published
             codes encode every row and mask afterwards. A lone present row is encoded with the whole batch, because
@@ -79,6 +110,7 @@ class LateTrunk(Trunk):
         fusion: Fusion,
         policy: MissingPolicy,
         *,
+        dense: bool = False,
         skip_absent: bool = True,
     ) -> None:
         super().__init__()
@@ -88,40 +120,59 @@ class LateTrunk(Trunk):
         self.encoders = nn.ModuleDict({name: encoders[name] for name in self.modalities})
         self.fusion = fusion
         self.policy = policy
+        self.dense = dense
         self.skip_absent = skip_absent and not policy.encodes_absent
         self.fused_channels = fusion.channels
+        #: By modality and input shape: shapes of the levels, of which a batch without the modality has zeros.
+        self._level_shapes: dict[tuple[str, torch.Size], list[torch.Size]] = {}
+
+    @classmethod
+    def of(cls, parts: TrunkParts) -> LateTrunk:
+        """A trunk of fresh parts."""
+        encoders = {modality.name: parts.make_encoder(modality.name) for modality in parts.modalities}
+        widths = {name: one.channels if parts.dense else one.channels[-1:] for name, one in encoders.items()}
+        return cls(
+            parts.modalities,
+            encoders,
+            parts.make_fusion(widths),
+            parts.make_policy(widths),
+            dense=parts.dense,
+            skip_absent=parts.skip_absent,
+        )
 
     def forward(
         self, inputs: Mapping[str, Tensor], presence: Tensor, edit: FeatureEdit | None = None
     ) -> tuple[Features, list[Tensor]]:
-        """See `Trunk.forward`; features and fused levels are vectors, one level."""
+        """See `Trunk.forward`; features and fused levels are one vector each, or in dense prediction maps by level."""
         features = self.encode(inputs, presence)
         on_device = presence.to(next(iter(inputs.values())).device, non_blocking=True)
         return features, self._fuse(features, on_device, edit)
 
     def encode(self, inputs: Mapping[str, Tensor], presence: Tensor) -> Features:
-        """Features of every modality, {modality: [(B, D)]}; rows that were skipped are zero."""
-        return {
-            name: [self._encode_one(name, inputs[name], presence[:, column])]
+        """Features of every modality, {modality: levels}; rows that were skipped are zero."""
+        features = {
+            name: self._encode_one(name, inputs[name], presence[:, column])
             for column, name in enumerate(self.modalities)
         }
+        _refuse_other_sizes(features)
+        return features
 
-    def _encode_one(self, name: str, x: Tensor, present: Tensor) -> Tensor:
+    def _encode_one(self, name: str, x: Tensor, present: Tensor) -> list[Tensor]:
         x = self.policy.on_input(self.scalers[name](x), present.to(x.device, non_blocking=True), modality=name)
         if not self.skip_absent:
-            return self._vector(name, x)
+            return self._levels(name, x)
         rows = present.nonzero().squeeze(1)
         if len(rows) == len(x) or (len(rows) == 1 and self.training):
-            return self._vector(name, x)
+            return self._levels(name, x)
         if len(rows) == 0:
-            return x.new_zeros(len(x), self._width(name))
+            return [x.new_zeros(len(x), *shape) for shape in self._shapes_of(name, x)]
         rows = rows.to(x.device, non_blocking=True)
-        vector = self._vector(name, x.index_select(0, rows))
-        return vector.new_zeros(len(x), vector.shape[1]).index_copy(0, rows, vector)
+        levels = self._levels(name, x.index_select(0, rows))
+        return [level.new_zeros(len(x), *level.shape[1:]).index_copy(0, rows, level) for level in levels]
 
-    def _vector(self, name: str, x: Tensor) -> Tensor:
+    def _levels(self, name: str, x: Tensor) -> list[Tensor]:
         try:
-            return pooled(self.encoders[name](x)[-1])
+            levels: list[Tensor] = self.encoders[name](x)
         except ValueError as error:
             if len(x) > 1 or not self.training:
                 raise
@@ -129,26 +180,38 @@ class LateTrunk(Trunk):
                 f"the encoder of {name} cannot train on a batch of one sample ({error}); use a data.batch_size of at "
                 f"least 2, or an encoder without BatchNorm"
             ) from error
+        return levels if self.dense else [pooled(levels[-1])]
 
-    def _width(self, name: str) -> int:
+    def _shapes_of(self, name: str, x: Tensor) -> list[torch.Size]:
+        """Shapes that the levels would have; of maps from one row, which is encoded once for each size of input."""
         encoder = self.encoders[name]
         assert isinstance(encoder, Encoder)
-        return encoder.channels[-1]
+        if not self.dense:
+            return [torch.Size(encoder.channels[-1:])]
+        key = (name, x.shape[1:])
+        if key not in self._level_shapes:
+            with torch.no_grad(), evaluating(encoder):
+                self._level_shapes[key] = [level.shape[1:] for level in self._levels(name, x[:1])]
+        return self._level_shapes[key]
 
     def _fuse(self, features: Features, presence: Tensor, edit: FeatureEdit | None) -> list[Tensor]:
-        shown: Mapping[str, Tensor] = self.shown(features, presence)
-        if edit is not None:
-            shown = edit(0, shown, presence)
-        return [self.fusion(0, shown, self._counted(presence))]
+        counted = self._counted(presence)
+        fused = []
+        for level in range(len(self.fused_channels)):
+            shown: Mapping[str, Tensor] = self.shown(features, presence, level)
+            if edit is not None:
+                shown = edit(level, shown, presence)
+            fused.append(self.fusion(level, shown, counted))
+        return fused
 
     def _counted(self, presence: Tensor) -> Tensor:
         """The modalities that a fusion counts as present."""
         return torch.ones_like(presence) if self.policy.stands_in else presence
 
-    def shown(self, features: Features, presence: Tensor) -> dict[str, Tensor]:
-        """What enters the fusion: features after the missing policy, {modality: (B, D)}."""
+    def shown(self, features: Features, presence: Tensor, level: int = 0) -> dict[str, Tensor]:
+        """What enters the fusion of a level: features after the missing policy, {modality: (B, D, ...)}."""
         return {
-            name: self.policy.on_feature(levels[0], presence[:, column], modality=name, level=0)
+            name: self.policy.on_feature(levels[level], presence[:, column], modality=name, level=level)
             for column, (name, levels) in enumerate(features.items())
         }
 
@@ -163,15 +226,18 @@ class LateTrunk(Trunk):
         if self.training:
             return None
         swapped = {
-            name: [where_present(levels[0], presence[:, column], self._stand_in(name, levels[0]))]
+            name: [
+                where_present(level, presence[:, column], stand_in)
+                for level, stand_in in zip(levels, self._stand_in(name, levels[0]), strict=True)
+            ]
             for column, (name, levels) in enumerate(features.items())
         }
         return self._fuse(swapped, presence, None)
 
-    def _stand_in(self, name: str, like: Tensor) -> Tensor:
+    def _stand_in(self, name: str, like: Tensor) -> list[Tensor]:
         x = self.scalers[name](like.new_zeros(1, *self.shapes[name]))
         absent = like.new_zeros(1).bool()
-        return self._vector(name, self.policy.on_input(x, absent, modality=name)).to(like.dtype)
+        return [level.to(like.dtype) for level in self._levels(name, self.policy.on_input(x, absent, modality=name))]
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Each modality owns its encoder."""
@@ -179,5 +245,27 @@ class LateTrunk(Trunk):
 
     def summands(self, features: Features, presence: Tensor) -> dict[str, list[Tensor]] | None:
         """See `Trunk.summands`."""
-        parts = self.fusion.summands(0, self.shown(features, presence), self._counted(presence))
-        return None if parts is None else {name: [part] for name, part in parts.items()}
+        summands: dict[str, list[Tensor]] = {name: [] for name in features}
+        for level in range(len(self.fused_channels)):
+            parts = self.fusion.summands(level, self.shown(features, presence, level), self._counted(presence))
+            if parts is None:
+                return None
+            for name, part in parts.items():
+                summands[name].append(part)
+        return summands
+
+
+def _refuse_other_sizes(features: Features) -> None:
+    """Maps are fused position by position.
+
+    Raises:
+        ShapeError: the modalities' levels differ in size.
+    """
+    for level, maps in enumerate(zip(*features.values(), strict=False)):
+        sizes = {name: tuple(one.shape[2:]) for name, one in zip(features, maps, strict=True)}
+        if len(set(sizes.values())) > 1:
+            listed = ", ".join(f"{name} {'x'.join(map(str, size))}" for name, size in sizes.items())
+            raise ShapeError(
+                f"level {level} is {listed}; fusion needs maps of one size: bring the modalities to one size, with the "
+                f"data set's option where it has one, and use encoders that halve it equally often"
+            )

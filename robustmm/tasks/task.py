@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 
@@ -62,12 +63,14 @@ class Task(nn.Module, ABC):
         directions: Metric -> whether ``max`` or ``min`` is better.
         default_head: Registered name of the head that fits.
         dense: Whether the target has spatial axes.
+        needs_targets: Whether `fit` is to be called before training.
     """
 
     score: str
     directions: dict[str, Literal["max", "min"]]
     default_head: str
     dense: bool
+    needs_targets: bool = False
 
     def __init__(self, classes: Sequence[str]) -> None:
         super().__init__()
@@ -78,9 +81,21 @@ class Task(nn.Module, ABC):
         """Channels of the logits."""
         return len(self.classes)
 
+    def fit(self, targets: Iterable[Tensor]) -> None:
+        """Learn from all targets of the training part, one by one, where `needs_targets` says so: class weights."""
+
     @abstractmethod
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """The task's loss over a batch, a scalar."""
+
+    def at(self, target: Tensor, size: tuple[int, ...]) -> Tensor:
+        """The target for logits of another spatial size; as it stands, for logits without one, the target itself."""
+        return target
+
+    def loss_over(self, scales: Sequence[Tensor], target: Tensor) -> Tensor:
+        """The sum of the losses of several logits, (B, C, h, w) each at a size of its own; of one as of `loss`."""
+        losses = [self.loss(logits, self.at(target, tuple(logits.shape[2:]))) for logits in scales]
+        return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
 
     @abstractmethod
     def sample_losses(self, logits: Tensor, target: Tensor) -> Tensor:

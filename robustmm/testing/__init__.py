@@ -33,6 +33,7 @@ _MODULES = (
     "tasks",
     "datasets",
     "encoders",
+    "trunks",
     "fusions",
     "heads",
     "missing_policies",

@@ -77,7 +77,7 @@ def test_kl__matches_worked_example(monkeypatch):
 @pytest.mark.parametrize(("form", "expected"), [("masked", 1.0), ("outer", 2.333333)])
 def test_hcr__matches_worked_example_in_both_forms(form, expected):
     keep = torch.tensor([False, True, True])
-    loss = combination_loss(FixedLosses(), torch.zeros(3, 3), torch.zeros(3).long(), keep, form)
+    loss = combination_loss(FixedLosses(), [torch.zeros(3, 3)], torch.zeros(3).long(), keep, form)
     assert loss.item() == pytest.approx(expected, abs=1e-6)
 
 

@@ -88,6 +88,7 @@ def registry() -> Registry:
         ("fusion", component("concat")),
         ("fusion", component("gated", MLPOptions)),
         ("head", component("linear")),
+        ("trunk", component("late")),
         ("missing_policy", component("zero_feature")),
         ("sampler", component("uniform")),
         ("sampler", component("complete")),

@@ -49,8 +49,8 @@ Lines = Callable[..., list[str]]
         ),
         (
             "model: [1]",
-            "a.yaml:5:8  model: expected a mapping with the keys encoders, fusion, head, missing_policy and "
-            "skip_absent, got a list",
+            "a.yaml:5:8  model: expected a mapping with the keys encoders, trunk, fusion, head, missing_policy "
+            "and skip_absent, got a list",
         ),
         (
             "model: {encoders: {rgb: [mlp]}}",

@@ -10,7 +10,7 @@ from robustmm.engine import evaluate as evaluate_module
 from robustmm.engine.evaluate import evaluate_combinations
 from robustmm.masks import all_combinations, presence_of
 from robustmm.methods.method import Blueprint, Method
-from robustmm.methods.probes import evaluating
+from robustmm.models.modes import evaluating
 from robustmm.models.trunk import LateTrunk
 from robustmm.plugin_manager import get_plugins
 

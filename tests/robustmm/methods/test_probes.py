@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from robustmm import Method
-from robustmm.methods.probes import evaluating, masked_logits, split_logits, unimodal_logits
+from robustmm.methods.probes import masked_logits, split_logits, unimodal_logits
+from robustmm.models.modes import evaluating
 
 
 class OwnReadout(Method):
