@@ -30,6 +30,11 @@ _HOME = {
         "DataSplits",
         "Dataset",
     ),
+    "robustmm.data.transforms": (
+        "Augmentation",
+        "JointTransform",
+        "Role",
+    ),
     "robustmm.distributed": ("all_reduce_sum",),
     "robustmm.engine.callbacks": (
         "Callback",
@@ -156,6 +161,9 @@ if TYPE_CHECKING:
     from robustmm.data.dataset import ArrayDataset as ArrayDataset
     from robustmm.data.dataset import Dataset as Dataset
     from robustmm.data.dataset import DataSplits as DataSplits
+    from robustmm.data.transforms import Augmentation as Augmentation
+    from robustmm.data.transforms import JointTransform as JointTransform
+    from robustmm.data.transforms import Role as Role
     from robustmm.distributed import all_reduce_sum as all_reduce_sum
     from robustmm.engine.callbacks import Callback as Callback
     from robustmm.engine.callbacks import RunInfo as RunInfo
