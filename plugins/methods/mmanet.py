@@ -64,6 +64,16 @@ class MMANetOptions(Options):
     mad_axis: Literal["row", "column"] = Field(
         "row", description="Where the margin weights act; column is the released classification code."
     )
+    mad_normalise: Literal["row", "halves"] = Field(
+        "row",
+        description="Whether rows of the similarity matrix have unit length as a whole, or each of their halves has, "
+        "as in the released segmentation code.",
+    )
+    teacher_mode: Literal["eval", "train"] = Field(
+        "eval",
+        description="Mode of the frozen teacher; train is the released segmentation code, whose BatchNorm uses each "
+        "batch's own statistics and lets the running ones drift.",
+    )
     distill_levels: list[int] | None = Field(
         None,
         description="Fused levels to distil, negative counts from the deepest; null means the deepest one, and in "
@@ -108,7 +118,11 @@ def grid_items(x: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def margin_loss(
-    student: Sequence[Tensor], teacher: Sequence[Tensor], teacher_logits: Tensor, axis: Literal["row", "column"]
+    student: Sequence[Tensor],
+    teacher: Sequence[Tensor],
+    teacher_logits: Tensor,
+    axis: Literal["row", "column"],
+    normalise: Literal["row", "halves"] = "row",
 ) -> Tensor:
     """Sum of the margin-aware distillation over levels, a scalar.
 
@@ -119,7 +133,7 @@ def margin_loss(
         student: Fused levels, (B, D) or (B, D, h, w).
         teacher: The same levels of the teacher.
         teacher_logits: (B, C), or (B, C, H, W) at any resolution.
-        axis: See `margin_aware_distillation`.
+        axis, normalise: See `margin_aware_distillation`.
     """
     losses = []
     for own, theirs in zip(student, teacher, strict=True):
@@ -128,7 +142,8 @@ def margin_loss(
         else:
             grid = [min(size, largest) for size, largest in zip(own.shape[2:], LARGEST_GRID, strict=True)]
             items = grid_items(own, grid), grid_items(theirs, grid), grid_items(teacher_logits, grid)
-        losses.append(margin_aware_distillation(items[0], items[1], margin_weights(items[2]), axis=axis))
+        weights = margin_weights(items[2])
+        losses.append(margin_aware_distillation(items[0], items[1], weights, axis=axis, normalise=normalise))
     return torch.stack(losses).sum()
 
 
@@ -167,8 +182,10 @@ class MMANet(Method):
             combination: ``mar_form``.
         MAD: margin weights act on rows; the released classification code puts them on columns: ``mad_axis``.
         Uncertainty: from the teacher's logits; the released segmentation code reads 512 channels of a feature.
-        Similarities: rows of unit length as a whole; the released segmentation code normalises two halves of each.
-        Teacher: always in evaluation mode; in the released segmentation code its BatchNorm statistics drift.
+        Similarities: rows of unit length as a whole; the released segmentation code normalises two halves of each:
+            ``mad_normalise``.
+        Teacher: in evaluation mode; in the released segmentation code it trains on, without gradients, and its
+            BatchNorm statistics drift: ``teacher_mode``.
         Mining: on the held-out part of training; released NYUv2 runs use the test split.
         Epoch 0: trains; the released classification code skips it.
     Deviation: the second head reads the fused levels through a head of the configured kind, where the release copies
@@ -178,8 +195,8 @@ class MMANet(Method):
 
     Args:
         blueprint: See `Blueprint`; kept, because the teacher is built from it when training starts.
-        teacher, teacher_epochs, mad_weight, mad_axis, distill_levels, mar_weight, mar_form, mining_first, mining_last,
-            mining_smoothing, warmup_epochs: See `MMANetOptions`.
+        teacher, teacher_epochs, mad_weight, mad_axis, mad_normalise, teacher_mode, distill_levels, mar_weight,
+            mar_form, mining_first, mining_last, mining_smoothing, warmup_epochs: See `MMANetOptions`.
     """
 
     sampler = "uniform"
@@ -192,6 +209,8 @@ class MMANet(Method):
         teacher_epochs: int | None = None,
         mad_weight: float = 30.0,
         mad_axis: Literal["row", "column"] = "row",
+        mad_normalise: Literal["row", "halves"] = "row",
+        teacher_mode: Literal["eval", "train"] = "eval",
         distill_levels: list[int] | None = None,
         mar_weight: float = 0.5,
         mar_form: RegularisationForm = "masked",
@@ -203,7 +222,8 @@ class MMANet(Method):
         super().__init__(blueprint)
         self._blueprint = blueprint
         self._teacher_path, self._teacher_epochs = teacher, teacher_epochs
-        self.mad_weight, self.mad_axis = mad_weight, mad_axis
+        self.mad_weight, self.mad_axis, self.mad_normalise = mad_weight, mad_axis, mad_normalise
+        self.teacher_mode = teacher_mode
         self.mar_weight, self.mar_form = mar_weight, mar_form
         self.mining_epochs = range(mining_first, mining_last + 1)
         self.mining_smoothing, self.warmup_epochs = mining_smoothing, warmup_epochs
@@ -237,7 +257,7 @@ class MMANet(Method):
         else:
             fit.load(self._teacher_path, teacher)
         # Past nn.Module's registration: weights, mode and optimiser of this method must not include the teacher.
-        object.__setattr__(self, "_teacher", teacher.eval().requires_grad_(False))
+        object.__setattr__(self, "_teacher", teacher.train(self.teacher_mode == "train").requires_grad_(False))
 
     def losses(self, output: Output, batch: Batch, clock: Clock) -> dict[str, LossTerm]:
         """See `Method.losses`; the task term alone during the warm-up, and in evaluation mode."""
@@ -259,7 +279,8 @@ class MMANet(Method):
         with torch.no_grad():
             known = teacher(batch.inputs, batch.observed, size=self.task.target_size(batch.target))
         student = [output.fused[level] for level in self.levels]
-        return margin_loss(student, [known.fused[level] for level in self.levels], known.logits, self.mad_axis)
+        theirs = [known.fused[level] for level in self.levels]
+        return margin_loss(student, theirs, known.logits, self.mad_axis, self.mad_normalise)
 
     def _teacher_on(self, device: torch.device) -> Method:
         if self._teacher is None:

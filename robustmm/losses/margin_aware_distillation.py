@@ -12,6 +12,7 @@ from torch import Tensor
 
 from robustmm.errors import ShapeError
 from robustmm.losses.precision import full_precision
+from robustmm.losses.similarity_product import similarity_product
 
 #: Total entropy below which a teacher has no margin left to weigh by.
 _MIN_TOTAL_ENTROPY = 1e-12
@@ -47,6 +48,7 @@ def margin_aware_distillation(
     weights: Tensor,
     *,
     axis: Literal["row", "column"] = "row",
+    normalise: Literal["row", "halves"] = "row",
     form: Literal["auto", "gram", "factored"] = "auto",
 ) -> Tensor:
     """Weighted squared distance of the row-normalised Gram matrices of student and teacher.
@@ -60,58 +62,56 @@ def margin_aware_distillation(
         weights: (N,), as from `margin_weights`.
         axis: ``row`` weighs sample i's similarities (the paper; the released segmentation code); ``column`` puts w_j
             on column j (the released classification code). They differ, because G' is not symmetric.
+        normalise: ``row`` gives each row of G unit length; ``halves`` gives it to each of its two halves, which meet at
+            N // 2, as the released segmentation code does to save memory. The value is then another one.
         form: ``gram`` builds N x N matrices, ``factored`` needs D x D products only; the same function, value and
-            gradient. ``auto`` takes the cheaper one.
+            gradient, which the factored form can be differentiated for once. ``auto`` takes the cheaper one.
 
     Returns:
-        Scalar, at least 0, at most 4 times the sum of the weights for ``row``. At least float32.
+        Scalar, at least 0, at most 4 times the sum of the weights for rows of unit length. At least float32.
 
     Raises:
         ShapeError: The number of rows differs, or features are not matrices.
     """
     _check(student, teacher, weights)
     with full_precision(student, teacher.detach(), weights.detach()) as (student, teacher, weights):
-        student, teacher = _unit_scale(student), _unit_scale(teacher)
         rows, channels = len(student), max(student.shape[1], teacher.shape[1])
         factored = rows > _FACTORED_FROM * channels if form == "auto" else form == "factored"
         distance = _factored_distance if factored else _gram_distance
+        blocks = [slice(None)] if normalise == "row" else [slice(rows // 2), slice(rows // 2, None)]
         if axis == "row":
-            return (weights * distance(student, teacher, None)).sum()
-        return distance(student, teacher, weights).sum()
+            return (weights * sum(distance(student, teacher, block, None) for block in blocks)).sum()
+        return torch.stack([distance(student, teacher, block, weights[block]).sum() for block in blocks]).sum()
 
 
-def _gram_distance(student: Tensor, teacher: Tensor, column_weights: Tensor | None) -> Tensor:
-    """Squared distance per row, (N,), from the N x N matrices."""
-    error = (_unit_gram(student) - _unit_gram(teacher)).square()  # (N, N)
+def _gram_distance(student: Tensor, teacher: Tensor, block: slice, column_weights: Tensor | None) -> Tensor:
+    """Squared distance per row over a block of columns, (N,), from the N x N matrices."""
+    error = (_unit_gram(student, block) - _unit_gram(teacher, block)).square()  # (N, columns)
     return error.sum(dim=1) if column_weights is None else error @ column_weights
 
 
-def _factored_distance(student: Tensor, teacher: Tensor, column_weights: Tensor | None) -> Tensor:
-    """Squared distance per row, (N,), without an N x N matrix.
+def _factored_distance(student: Tensor, teacher: Tensor, block: slice, column_weights: Tensor | None) -> Tensor:
+    """Squared distance per row over a block of columns, (N,), without an N x N matrix."""
+    own_scale, other_scale = _inverse_largest(student), _inverse_largest(teacher)
 
-    (sum_j v_j G_a,ij G_b,ij) = a_i^T (sum_j v_j a_j b_j^T) b_i, so the squares and the product that make up the
-    distance follow from D x D matrices.
-    """
-    student_square = _similarity_product(student, student, None)  # squared norms of the rows of G
-    teacher_square = _similarity_product(teacher, teacher, None)
+    def product(weights: Tensor | None, a: Tensor, b: Tensor) -> Tensor:
+        scale_a, scale_b = (own_scale if features is student else other_scale for features in (a, b))
+        return similarity_product(a, b, scale_a, scale_b, block, weights)
+
+    student_square, teacher_square = product(None, student, student), product(None, teacher, teacher)
     student_inverse, teacher_inverse = _inverse_root(student_square), _inverse_root(teacher_square)
     if column_weights is not None:
-        student_square = _similarity_product(student, student, column_weights)
-        teacher_square = _similarity_product(teacher, teacher, column_weights)
+        student_square = product(column_weights, student, student)
+        teacher_square = product(column_weights, teacher, teacher)
     own = student_square * student_inverse.square()
     other = teacher_square * teacher_inverse.square()
-    shared = _similarity_product(student, teacher, column_weights) * student_inverse * teacher_inverse
+    shared = product(column_weights, student, teacher) * student_inverse * teacher_inverse
     return (own + other - 2 * shared).clamp_min(0)  # below 0 by rounding alone
 
 
-def _similarity_product(a: Tensor, b: Tensor, column_weights: Tensor | None) -> Tensor:
-    """sum_j v_j G_a,ij G_b,ij for every row i, (N,); v = 1 without weights."""
-    right = b if column_weights is None else column_weights[:, None] * b
-    return ((a @ (a.T @ right)) * b).sum(dim=1)
-
-
-def _unit_gram(features: Tensor) -> Tensor:
-    gram = features @ features.T
+def _unit_gram(features: Tensor, block: slice) -> Tensor:
+    features = features * _inverse_largest(features)
+    gram = features @ features[block].T
     return gram * _inverse_root(gram.square().sum(dim=1))[:, None]
 
 
@@ -121,10 +121,10 @@ def _inverse_root(squares: Tensor) -> Tensor:
     return squares.masked_fill(zero, 1.0).rsqrt().masked_fill(zero, 0.0)
 
 
-def _unit_scale(features: Tensor) -> Tensor:
-    """Divide by the largest entry: the loss ignores scale, but fourth powers would leave the range of float32."""
+def _inverse_largest(features: Tensor) -> Tensor:
+    """1 / the largest entry: the loss ignores scale, but fourth powers would leave the range of float32."""
     largest = features.detach().abs().amax() if features.numel() else features.new_ones(())
-    return features / torch.where(largest > 0, largest, torch.ones_like(largest))
+    return 1 / torch.where(largest > 0, largest, torch.ones_like(largest))
 
 
 def _check(student: Tensor, teacher: Tensor, weights: Tensor) -> None:

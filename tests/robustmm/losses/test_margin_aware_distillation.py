@@ -203,3 +203,23 @@ def test_margin_aware_distillation__takes_the_cheaper_form(
 def test_margin_aware_distillation__refuses_unequal_rows() -> None:
     with pytest.raises(ShapeError, match=r"are \(3, 2\), \(4, 2\) and \(3,\); they must be \(N, D\), \(N, D\) and"):
         margin_aware_distillation(torch.zeros(3, 2), torch.zeros(4, 2), torch.zeros(3))
+
+
+@both_forms
+def test_margin_aware_distillation__of_normalised_halves_matches_the_worked_value(form: Form) -> None:
+    weights = golden("weights")
+    loss = margin_aware_distillation(golden("student"), golden("teacher"), weights, normalise="halves", form=form)
+    assert loss.item() == pytest.approx(GOLDEN["halves"], abs=1e-5)
+
+
+@both_axes
+def test_margin_aware_distillation__of_normalised_halves_has_two_equal_forms(axis: Axis) -> None:
+    student, teacher, weights = normal(9, 4), normal(9, 3, seed=1), normal(9, seed=2).abs()
+    values, gradients = [], []
+    for form in ("gram", "factored"):
+        own = student.clone().requires_grad_()
+        loss = margin_aware_distillation(own, teacher, weights, axis=axis, normalise="halves", form=form)  # type: ignore[arg-type]
+        values.append(loss.item())
+        gradients.append(torch.autograd.grad(loss, own)[0])
+    assert values[0] == pytest.approx(values[1], rel=1e-10)
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-8, atol=1e-10)
