@@ -251,10 +251,10 @@ class ImageDataset:
             raise DataError(
                 f"{place}: {error}; every sample needs its label map, mend the file or leave it out"
             ) from None
-        wrong = label[(label >= self.num_classes) & (label != VOID) | (label < 0)]
-        if wrong.size:
+        wrong = (label >= self.num_classes) & (label != VOID) | (label < 0)
+        if wrong.any():
             raise DataError(
-                f"{place}: label {int(wrong.flat[0])} is not a class; accepted are 0 to {self.num_classes - 1} and "
+                f"{place}: label {int(label[wrong][0])} is not a class; accepted are 0 to {self.num_classes - 1} and "
                 f"{VOID} for void; map other values to {VOID}, or name more classes"
             )
         return torch.from_numpy(label.astype(np.int64))
