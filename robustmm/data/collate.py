@@ -92,5 +92,8 @@ def _stack_targets(samples: Sequence[Sample]) -> Tensor:
     shapes = {tuple(sample["target"].shape) for sample in samples}
     if len(shapes) > 1:
         listed = ", ".join(f"'{sample['id']}' {tuple(sample['target'].shape)}" for sample in samples[:4])
-        raise DataError(f"targets of one batch must have one shape, got {listed}; crop or resize the label maps")
+        raise DataError(
+            f"targets of one batch must have one shape, got {listed}; crop or resize the label maps, "
+            f"or set evaluation.batch_size: 1 where it is the evaluation that meets them"
+        )
     return torch.stack([sample["target"] for sample in samples])

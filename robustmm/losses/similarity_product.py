@@ -32,7 +32,7 @@ def similarity_product(
     Returns:
         (N,).
     """
-    return cast(Tensor, _SimilarityProduct.apply(a, b, scale_a, scale_b, columns, weights))  # type: ignore[no-untyped-call]
+    return cast(Tensor, _SimilarityProduct.apply(a, b, scale_a, scale_b, columns, weights))
 
 
 class _SimilarityProduct(torch.autograd.Function):

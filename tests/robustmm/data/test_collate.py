@@ -70,7 +70,8 @@ def test_collate__refuses_label_maps_of_different_sizes():
     with pytest.raises(DataError) as caught:
         collate(*samples, modalities=[IMU])
     assert str(caught.value) == (
-        "targets of one batch must have one shape, got 'a' (4, 6), 'b' (4, 8); crop or resize the label maps"
+        "targets of one batch must have one shape, got 'a' (4, 6), 'b' (4, 8); crop or resize the label maps, "
+        "or set evaluation.batch_size: 1 where it is the evaluation that meets them"
     )
 
 

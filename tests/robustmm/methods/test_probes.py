@@ -3,9 +3,12 @@
 import pytest
 import tiny_models as tiny
 import torch
+from robustmm_plugins.encoders.small_cnn import SmallCNNOptions, build_small_cnn
+from robustmm_plugins.fusion.concat import Concat
+from robustmm_plugins.heads.linear import Linear
 from torch import nn
 
-from robustmm import Method
+from robustmm import Blueprint, LateTrunk, Method, MissingPolicy, Modality, Scaling, TrunkParts
 from robustmm.methods.probes import masked_logits, split_logits, unimodal_logits
 from robustmm.models.modes import evaluating
 
@@ -112,3 +115,21 @@ def test_unimodal__of_a_model_in_half_precision_throughout():
     inputs = {name: value.bfloat16() for name, value in tiny.batch(2).inputs.items()}
     output = method(inputs, torch.ones(8, 2).bool())
     assert unimodal_logits(method, output).logits["rgb"].dtype == torch.bfloat16
+
+
+def test_split__of_a_resized_head_adds_up_to_the_fused_logits() -> None:
+    modalities = tuple(Modality(name, "image", (1, 9, 8), Scaling("none")) for name in ("rgb", "depth"))
+    parts = TrunkParts(
+        modalities,
+        True,
+        lambda name: build_small_cnn(modalities[0], **dict(SmallCNNOptions(widths=(3, 4)))),
+        Concat,
+        lambda channels: MissingPolicy(),
+    )
+    method = Method(
+        Blueprint(modalities, tiny.TinyTask(dense=True), lambda: LateTrunk.of(parts), lambda c: Linear(c, 3))
+    ).eval()
+    output = method({one.name: torch.randn(2, 1, 9, 8) for one in modalities}, torch.ones(2, 2).bool(), size=(17, 5))
+    shares = split_logits(method, output)
+    assert shares is not None
+    torch.testing.assert_close(sum(shares.values()), output.logits)

@@ -78,3 +78,25 @@ def test_scaler__statistics_travel_with_the_weights():
 def test_scaler__refuses_constants_that_do_not_fit(mean, std, message):
     with pytest.raises(ShapeError, match=message):
         Scaler(Modality("m", "vector", (2,), Scaling("constants", mean, std)))
+
+
+def test_scaler__values_that_were_not_measured_become_zero() -> None:
+    depth = Modality("depth", "image", (1, 1, 3), Scaling("constants", (2841.94941,), (1417.25943,), invalid=0.0))
+    scaled = Scaler(depth)(torch.tensor([0.0, 2000.0, 2841.94941]).view(1, 1, 1, 3))
+    torch.testing.assert_close(scaled.flatten(), torch.tensor([0.0, -0.594069, 0.0]), atol=1e-6, rtol=0)
+
+
+def test_moments__leave_out_what_was_not_measured() -> None:
+    x = torch.tensor([[[0.0, 3.0, 5.0]], [[4.0, 0.0, 0.0]], [[0.0, 0.0, 0.0]]])  # (B, D, values)
+    moments = Moments(invalid=0.0)
+    for sample in x:
+        moments.update(sample[None])
+    mean, variance = moments.result()
+    assert (mean.item(), variance.item()) == pytest.approx((4.0, 2 / 3))
+    assert moments.count == 3
+
+
+def test_moments__of_nothing_measured_count_nothing() -> None:
+    moments = Moments(invalid=0.0)
+    moments.update(torch.zeros(2, 1, 3))
+    assert moments.count == 0
