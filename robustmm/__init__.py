@@ -131,6 +131,7 @@ _HOME = {
         "generator_for",
     ),
     "robustmm.tasks.classification": ("ClassificationTask",),
+    "robustmm.tasks.segmentation": ("SegmentationTask",),
     "robustmm.tasks.task": (
         "Metrics",
         "Rows",
@@ -232,6 +233,7 @@ if TYPE_CHECKING:
     from robustmm.seeding import derive_seed as derive_seed
     from robustmm.seeding import generator_for as generator_for
     from robustmm.tasks.classification import ClassificationTask as ClassificationTask
+    from robustmm.tasks.segmentation import SegmentationTask as SegmentationTask
     from robustmm.tasks.task import Metrics as Metrics
     from robustmm.tasks.task import Rows as Rows
     from robustmm.tasks.task import Task as Task

@@ -21,7 +21,7 @@ class Summary:
     """Scores of one evaluation.
 
     Args:
-        rows: One per combination: name, metrics, counts, flags.
+        rows: One per combination: name, metrics, counts, flags, and ``per_class`` where the task scores classes.
         unimodal: One per modality, where asked for.
         aggregates: ``mean``, ``worst``, ``complete`` and ``drop`` (complete minus mean) by metric.
         flat: Everything as ``<combination or aggregate>/<metric>``, for selection and logs.
@@ -75,6 +75,7 @@ def summarise(evaluation: Evaluation, task: Task, directions: Mapping[str, str])
 
 
 def _row(name: str, tally: Tally) -> dict[str, Any]:
+    per_class = tally.metrics.per_class()
     return {
         "combination": name,
         "metrics": tally.compute(),
@@ -82,6 +83,7 @@ def _row(name: str, tally: Tally) -> dict[str, Any]:
         "excluded": tally.excluded,
         "incomplete": tally.incomplete,
         "degenerate": tally.metrics.degenerate,
+        **({"per_class": per_class} if per_class else {}),
     }
 
 

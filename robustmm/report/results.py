@@ -85,8 +85,9 @@ def _plain(value: Any) -> Any:
 
 
 def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> None:
+    nested = ("metrics", "per_class")
     flat = [
-        _plain({**facts, **{key: value for key, value in row.items() if key != "metrics"}, **row["metrics"]})
+        _plain({**facts, **{key: value for key, value in row.items() if key not in nested}, **row["metrics"]})
         for row in rows
     ]
     with path.open("w", newline="", encoding="utf-8") as file:

@@ -48,6 +48,10 @@ class Metrics(ABC):
     def compute(self) -> dict[str, float | None]:
         """Scores by name; None where one has no meaning (AUROC with one class, say)."""
 
+    def per_class(self) -> dict[str, list[float | None]]:
+        """Scores of each class by name, in the order of the classes, for the result file; None as in `compute`."""
+        return {}
+
     @property
     @abstractmethod
     def degenerate(self) -> bool:

@@ -12,6 +12,7 @@ from robustmm.registry import Component
 from robustmm.tasks.task import Metrics, Task
 from robustmm.testing.contract import build, check, require, require_close, require_finite
 from robustmm.testing.tiny import CLASSES, GRID
+from robustmm.types import VOID
 
 BATCH = 12
 COUNT = len(CLASSES)
@@ -107,6 +108,27 @@ def rows_belong_to_their_samples(component: Component) -> None:
     require(count >= BATCH if task.dense else count == BATCH, f"{count} rows of {BATCH} samples")
     require(torch.equal(rows.logits[:, 0].long(), rows.sample), "row logits are not those of the sample they name")
     require(torch.equal(rows.target, rows.sample % COUNT), "row labels are not those of the sample they name")
+
+
+@check("task")
+def void_pixels_count_nowhere(component: Component) -> None:
+    """What is predicted where a label map is void changes neither losses nor scores; rows leave such pixels out."""
+    task = make(component)
+    if not task.dense:
+        return
+    logits, target = predictions(dense=True)
+    target[:, 0] = VOID
+    others = logits.clone()
+    others[:, :, 0] = logits[:, :, 0].flip(1) + 3
+    require_close(task.loss(others, target), task.loss(logits, target), "the loss with other predictions for void")
+    own = task.sample_losses(logits, target)
+    require_close(task.sample_losses(others, target), own, "sample_losses with other predictions for void")
+    ours, theirs = (counted(task, [(given, target)]).compute() for given in (others, logits))
+    require_equal_scores(ours, theirs, "scores with other predictions for void")
+    count = len(task.rows(logits, target).sample)
+    require(count == int((target != VOID).sum()), f"{count} rows of {int((target != VOID).sum())} valid pixels")
+    void = torch.full_like(target, VOID)
+    require(task.loss(logits, void).item() == 0, f"the loss of void alone is {task.loss(logits, void).item()}, not 0")
 
 
 @check("task")

@@ -18,8 +18,8 @@ from robustmm.models.missing import MissingPolicy
 from robustmm.models.trunk import Features, LateTrunk, Trunk
 from robustmm.registry import Component
 from robustmm.tasks.classification import ClassificationTask
+from robustmm.tasks.segmentation import SegmentationTask
 from robustmm.tasks.task import Task
-from robustmm.testing.pixels import PixelTask
 from robustmm.types import Batch, Clock, FeatureEdit, Modality, Scaling
 
 #: Modalities of every contract test, in column order; a test takes the first one to four.
@@ -61,7 +61,7 @@ class Setting:
 
     def task(self) -> Task:
         """Classification, or a class for every pixel."""
-        return PixelTask(CLASSES) if self.dense else ClassificationTask(CLASSES)
+        return SegmentationTask(CLASSES) if self.dense else ClassificationTask(CLASSES)
 
 
 def settings(component: Component, counts: Sequence[int] = (1, 2, 3, 4)) -> Iterator[Setting]:

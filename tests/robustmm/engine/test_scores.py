@@ -9,6 +9,7 @@ from robustmm import Metrics
 from robustmm.engine.evaluate import Evaluation, Tally
 from robustmm.engine.scores import summarise
 from robustmm.tasks.classification import ClassificationTask
+from robustmm.tasks.segmentation import SegmentationTask
 
 TASK = ClassificationTask(["a", "b", "c", "d"])
 DIRECTIONS = {"accuracy": "max", "ece": "min"}
@@ -50,6 +51,17 @@ def test_summarise__mean_worst_complete_and_drop():
         "complete": {"accuracy": 0.9, "ece": 0.1},
         "drop": {"accuracy": pytest.approx(0.3), "ece": pytest.approx(-0.1)},
     }
+
+
+def test_summarise__rows_hold_scores_of_classes_where_the_task_has_them():
+    task = SegmentationTask(("wall", "floor"))
+    tally = Tally(task.metrics())
+    target = torch.tensor([[[0, 0, 1, 255]]])
+    tally.update(torch.tensor([[[[1.0, 1.0, 1.0, 1.0]], [[0.0, 0.0, 0.0, 0.0]]]]), target)
+    (found,) = summarise(Evaluation({("rgb",): tally}, modalities=("rgb",)), task, task.directions).rows
+    assert found["per_class"] == {"iou": [pytest.approx(2 / 3), 0.0], "dice": [pytest.approx(0.8), 0.0]}
+    assert found["degenerate"]
+    assert "per_class" not in summary(row(0.6), row(0.3), row(0.9)).rows[0]
 
 
 def test_summarise__flat_holds_aggregates_and_each_combination():

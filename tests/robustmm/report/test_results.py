@@ -55,6 +55,15 @@ def test_write_protocol__json_csv_and_results_agree(tmp_path):
     }
 
 
+def test_write_protocol__scores_of_classes_stand_in_json_alone(tmp_path):
+    own = record()
+    own["rows"][0]["per_class"] = {"iou": [0.5, None]}
+    write_protocol(tmp_path, "combinations", own, row_facts={})
+    alone = json.loads((tmp_path / "eval" / "combinations.json").read_text())
+    assert alone["rows"][0]["per_class"] == {"iou": [0.5, None]}
+    assert "per_class" not in (tmp_path / "eval" / "combinations.csv").read_text()
+
+
 def test_write_protocol__keeps_other_protocols_and_replaces_its_own(tmp_path):
     for protocol, title in (("combinations", "old"), ("missing-rate", "rates"), ("combinations", "new")):
         write_protocol(tmp_path, protocol, record(title), row_facts={})

@@ -7,7 +7,7 @@ import broken
 import torch
 from broken import GENERAL, Broken, component
 
-from robustmm import ArrayDataset, Callback, ClassificationTask, DataSplits, Metric, Modality, Rows
+from robustmm import ArrayDataset, Callback, ClassificationTask, DataSplits, Metric, Modality, Rows, SegmentationTask
 from robustmm.tasks.classification_metrics import ClassificationMetrics
 
 
@@ -42,6 +42,11 @@ class MeansOfBatches(ClassificationMetrics):
 
     def compute(self):
         return super().compute() | {"accuracy": sum(self.means) / max(len(self.means), 1)}
+
+
+class DividesByAllPixels(SegmentationTask):
+    def loss(self, logits, target):
+        return self._pixel_losses(logits, target)[0].mean() + logits.square().mean()
 
 
 class AveragesBatches(ClassificationTask):
@@ -160,6 +165,7 @@ CASES = [
     Broken("task", "losses_are_finite_with_gradients", component(OneLossForAll), r"have shape \(\), not \(12,\)"),
     Broken("task", "masked_loss_sees_kept_samples_alone", component(MasksNothing), "not kept get a gradient"),
     Broken("task", "rows_belong_to_their_samples", component(TurnsRows), "row logits are not those of the sample"),
+    Broken("task", "void_pixels_count_nowhere", component(DividesByAllPixels), "the loss with other predictions"),
     Broken("task", "scores_do_not_depend_on_batches", component(AveragesBatches), "three batches and of one: accuracy"),
     Broken("task", "scores_have_directions", component(LacksDirection), "scores and directions differ in ece"),
     Broken("task", "degenerate_predictions_are_found", component(SeesNoCollapse), "one class for everything"),
