@@ -27,12 +27,17 @@ from robustmm.engine.fit import Fit
 from robustmm.engine.interrupt import Interrupt
 from robustmm.engine.run_folder import RunFolder, new_folder, unfinished_folder
 from robustmm.engine.scores import summarise
+from robustmm.engine.shots import spread_positions, take_shots
 from robustmm.engine.train import Trainer
 from robustmm.errors import CheckpointError, ConfigError
 from robustmm.masks import combination_name
+from robustmm.methods.method import Method
 from robustmm.registry import Registry
 from robustmm.report.html import write_report
+from robustmm.report.palette import class_colours
 from robustmm.report.results import protocol_record, write_protocol
+from robustmm.report.sheet import SHEET, write_sheet
+from robustmm.report.sheet_plan import plan_of
 
 
 @dataclass(frozen=True)
@@ -251,7 +256,12 @@ def _told(callbacks: Sequence[Callback], info: RunInfo) -> Iterator[None]:
 
 
 def evaluate(
-    folder: RunFolder, registry: Registry, *, fabric: Fabric | None = None, accelerator: str | None = None
+    folder: RunFolder,
+    registry: Registry,
+    *,
+    fabric: Fabric | None = None,
+    accelerator: str | None = None,
+    pictures: int | None = None,
 ) -> dict[str, Any]:
     """Score the selected weights on every combination of the test part.
 
@@ -260,6 +270,7 @@ def evaluate(
         registry: Of the loaded plugins.
         fabric: Of the run that has just trained; None launches one process with the run's precision.
         accelerator: Where to launch it; None means the kind of device that the run was trained on.
+        pictures: Samples on the picture sheet of dense prediction; None means as many as the configuration says.
 
     Returns:
         The record that also stands in ``results.json``.
@@ -292,6 +303,7 @@ def evaluate(
             "directions": assembly.directions(),
             "chance": method.task.chance(),
             "classes": list(assembly.parts.classes),
+            **({"colours": _colours(assembly)} if method.task.dense else {}),
             "selection": {
                 "part": "validation",
                 "metric": best["metric"],
@@ -303,8 +315,38 @@ def evaluate(
     )
     if distributed.rank() == 0:
         write_protocol(folder.path, "combinations", record, row_facts=row_facts)
+        count = config.evaluation.pictures if pictures is None else pictures
+        _draw_pictures(folder, assembly, method, fabric, record, count)
         write_report(folder.path)
     return record
+
+
+def _colours(assembly: Assembly) -> list[list[int]]:
+    """Red, green and blue of each class, as in pictures."""
+    colours: list[list[int]] = class_colours(assembly.parts.classes, assembly.parts.colours).tolist()
+    return colours
+
+
+def _draw_pictures(
+    folder: RunFolder, assembly: Assembly, method: Method, fabric: Fabric, record: Mapping[str, Any], count: int
+) -> None:
+    """Write the picture sheet of a dense run; with a count of 0 take away an earlier one."""
+    path, part = folder.path / SHEET, assembly.parts.test
+    if not method.task.dense or not count:
+        path.unlink(missing_ok=True)
+        return
+    plan = plan_of(record, assembly.parts.modalities, total=len(part))
+    positions = spread_positions(len(part), count)
+    shots = take_shots(
+        method,
+        part,
+        assembly.parts.modalities,
+        fabric.device,
+        positions=positions,
+        combinations=plan.combinations,
+        autocast=fabric.autocast,
+    )
+    write_sheet(path, plan, shots, len(positions))
 
 
 def _one_process(section: TrainSection, accelerator: str | None = None) -> TrainSection:

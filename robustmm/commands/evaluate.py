@@ -18,7 +18,12 @@ if TYPE_CHECKING:
     type=click.Choice(["auto", "cpu", "gpu", "cuda", "mps"]),
     help="Evaluate on this kind of device instead of the one that the run was trained on.",
 )
-def command(folder: Path, accelerator: str | None) -> None:
+@click.option(
+    "--pictures",
+    type=click.IntRange(0, 32),
+    help="Test samples on the picture sheet of dense prediction instead of the run's evaluation.pictures; 0: no sheet.",
+)
+def command(folder: Path, accelerator: str | None, pictures: int | None) -> None:
     """Score the selected weights of RUN on every combination of the test part, in one pass on one device."""
     from robustmm import run
     from robustmm.engine.run_folder import RunFolder
@@ -26,7 +31,7 @@ def command(folder: Path, accelerator: str | None) -> None:
 
     made = RunFolder(folder)
     made.require()
-    run.evaluate(made, get_plugins().registry, accelerator=accelerator)
+    run.evaluate(made, get_plugins().registry, accelerator=accelerator, pictures=pictures)
     show_run(made)
 
 
@@ -61,6 +66,7 @@ def show_run(folder: RunFolder) -> None:
     )
     for label, path in (
         ("report", folder.path / "report.html"),
+        ("pictures", folder.path / "eval" / "pictures.png"),
         ("results", folder.results),
         ("table", folder.path / "eval" / "combinations.csv"),
         ("tensorboard", folder.path / "tb"),

@@ -180,6 +180,9 @@ class EvaluationSection(Section):
     )
     metrics: tuple[Metric, ...] = Field((), description="Scores beside the task's own.")
     unimodal: StrictBool = Field(True, description="Also score each modality's features alone.")
+    pictures: Annotated[int, Field(strict=True, ge=0, le=32)] = Field(
+        6, description="Test samples on the picture sheet of dense prediction, evenly spaced; 0: no sheet."
+    )
 
     @field_validator("combinations")
     @classmethod

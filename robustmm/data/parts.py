@@ -77,6 +77,7 @@ class Parts:
         validation: Never test.
         test: Used once, after selection.
         facts: For the result file: sizes, where validation comes from, the data set's own notes.
+        colours: Of the classes, for pictures; None where the data set names none.
     """
 
     modalities: tuple[Modality, ...]
@@ -85,6 +86,7 @@ class Parts:
     validation: Part
     test: Part
     facts: dict[str, str | int | float]
+    colours: tuple[tuple[int, int, int], ...] | None = None
 
 
 def split_parts(
@@ -120,7 +122,7 @@ def split_parts(
         if len(part) == 0:
             carved = name == "validation" and splits.validation is None
             raise DataError(f"the {name} part is empty ({facts['validation']}){NOTHING_TO_CARVE if carved else ''}")
-    return Parts(columns, splits.classes, train, validation, test, facts)
+    return Parts(columns, splits.classes, train, validation, test, facts, splits.colours)
 
 
 def choose_modalities(known: Sequence[Modality], names: Sequence[str] | None) -> tuple[Modality, ...]:

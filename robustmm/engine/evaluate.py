@@ -124,7 +124,7 @@ def _count_combinations(method: Method, batch: Batch, output: Output, table: Ten
     usable = shown.any(dim=2)  # (K, B)
     lacking = (usable & (shown != table[:, None]).any(dim=2)).sum(dim=1).tolist()
     start = 0
-    for logits in _logits_by_chunk(method, batch, output, shown):
+    for logits in logits_by_chunk(method, batch, output, shown):
         for own in logits:
             tally, keep = tallies[start], usable[start]
             tally.incomplete += lacking[start]
@@ -134,7 +134,7 @@ def _count_combinations(method: Method, batch: Batch, output: Output, table: Ten
             start += 1
 
 
-def _logits_by_chunk(method: Method, batch: Batch, output: Output, shown: Tensor) -> Iterable[Tensor]:
+def logits_by_chunk(method: Method, batch: Batch, output: Output, shown: Tensor) -> Iterable[Tensor]:
     """Yield (k, B, C, ...) logits for consecutive combinations of ``shown`` (K, B, M)."""
     size = tuple(output.logits.shape[2:])
     values = sum(level.numel() for levels in output.features.values() for level in levels)
