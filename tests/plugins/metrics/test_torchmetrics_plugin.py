@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from sklearn.metrics import jaccard_score
 from torch import Tensor
 
-from robustmm import ConfigError, Metric
+from robustmm import VOID, ConfigError, Metric, ShapeError
 from robustmm.config.load import config_from_mapping
 from robustmm.plugin_manager import get_plugins
 
@@ -138,3 +139,66 @@ def test_torchmetrics__label_is_the_class_by_default() -> None:
     assert COMPONENT.options.model_validate({"metric": "MulticlassRecall"}).model_dump()["label"] == "MulticlassRecall"
     given = COMPONENT.options.model_validate({"metric": "MulticlassRecall", "label": "recall"})
     assert given.model_dump()["label"] == "recall"
+
+
+# Label maps
+
+
+def maps(seed: int) -> tuple[Tensor, Tensor]:
+    """Predictions and labels of three maps, the first with a void column."""
+    predicted, target = torch.randint(0, 3, (2, 3, 4, 6), generator=torch.Generator().manual_seed(seed))
+    target[0, :, 0] = VOID
+    return predicted, target
+
+
+def dense_logits(predicted: Tensor) -> Tensor:
+    return logits_of(predicted).movedim(-1, 1)
+
+
+def test_torchmetrics__of_maps_counts_their_valid_pixels() -> None:
+    predicted, target = maps(0)
+    made = metric(metric="MulticlassJaccardIndex")
+    made.update(dense_logits(predicted), target)
+    valid = target != VOID
+    assert made.compute() == pytest.approx(jaccard_score(target[valid], predicted[valid], average="macro"), abs=1e-6)
+
+
+def test_torchmetrics__mean_iou_is_averaged_over_maps_and_the_classes_in_them() -> None:
+    # first map: class 0 is 1 of 2, class 1 is 1 of 2, void left out; second map: class 2 alone, all right
+    predicted = torch.tensor([[[0, 0, 1, 2]], [[2, 2, 2, 2]]])
+    target = torch.tensor([[[0, 1, 1, VOID]], [[2, 2, 2, 2]]])
+    made = metric(metric="MeanIoU")
+    made.update(dense_logits(predicted), target)
+    assert made.compute() == pytest.approx((0.5 + 0.5 + 1) / 3)
+    assert made.direction == "max"
+
+
+@pytest.mark.parametrize("name", ["DiceScore", "GeneralizedDiceScore", "MeanIoU"])
+def test_torchmetrics__of_maps_does_not_see_void_and_merges(name: str) -> None:
+    predicted, target = maps(1)
+    whole, first, other = (metric(metric=name) for _ in range(3))
+    whole.update(dense_logits(predicted), target)
+    predicted[0, :, 0] = (predicted[0, :, 0] + 1) % 3
+    first.update(dense_logits(predicted[:1]), target[:1])
+    other.update(dense_logits(predicted[1:]), target[1:])
+    first.merge(pickle.loads(pickle.dumps(other)))
+    assert first.compute() == pytest.approx(whole.compute(), abs=1e-6)
+
+
+def test_torchmetrics__logits_that_are_not_finite_are_of_no_class() -> None:
+    logits = dense_logits(torch.tensor([[[0, 1]]]))
+    logits[..., 1] = torch.nan
+    made = metric(metric="MeanIoU")
+    made.update(logits, torch.tensor([[[0, 1]]]))
+    assert made.compute() == 0.5
+
+
+def test_torchmetrics__a_score_of_maps_refuses_labels_of_samples() -> None:
+    with pytest.raises(ShapeError, match=r"evaluation\.metrics: MeanIoU is for label maps, the target is 1-D"):
+        metric(metric="MeanIoU").update(logits_of(PREDICTED), TARGET)
+
+
+def test_torchmetrics__scores_of_maps_try_their_arguments_too() -> None:
+    assert config_error(metric="MeanIoU", arguments={"per_class": True}).endswith(
+        "with these arguments MeanIoU is not one number; choose another 'average'"
+    )
