@@ -10,18 +10,18 @@ from torch import Tensor, nn
 
 from robustmm import Component, Fusion, Options, hookimpl, where_present
 
-from ._levels import DIM_HELP, ChannelLinear, Channels, Projections, by_level, check_modality
+from ._levels import DIM_HELP, ChannelLinear, Channels, Projections, by_level, check_modality, fused_widths
 
 
 class FiLMOptions(Options):
     """Options of the fusion.
 
     Args:
-        dim: Width of the fused feature.
+        dim: Width of the fused feature; None keeps that of the first modality at each level.
         condition: Modality that scales and shifts the others; None means the first column.
     """
 
-    dim: int = Field(128, gt=0, description=DIM_HELP)
+    dim: int | None = Field(128, gt=0, description=DIM_HELP)
     condition: str | None = Field(
         None, description="modality that scales and shifts the others; null means the first one"
     )
@@ -36,7 +36,7 @@ class FiLM(Fusion):
 
     Args:
         channels: Modality -> channels by level.
-        dim: Width of the fused feature at every level.
+        dim: Width of the fused feature at every level, or None for that of the first modality.
         condition: Conditioning modality, or None for the first.
 
     Raises:
@@ -46,18 +46,22 @@ class FiLM(Fusion):
         Perez et al., AAAI 2018, arXiv:1709.07871; for more than two modalities our own.
     """
 
-    def __init__(self, channels: Channels, dim: int, condition: str | None) -> None:
+    def __init__(self, channels: Channels, dim: int | None, condition: str | None) -> None:
         levels = by_level("film", channels)
-        super().__init__((dim,) * len(levels))
+        super().__init__(fused_widths(levels, dim))
         self.condition = next(iter(channels)) if condition is None else condition
         check_modality("film", "condition", self.condition, channels)
         self.others = tuple(name for name in channels if name != self.condition)
         count = len(self.others) + 1
-        self.generators = Projections([{self.condition: widths[self.condition]} for widths in levels], count * dim)
-        neutral = torch.cat([torch.ones(len(self.others) * dim), torch.zeros(dim)])
-        self.defaults = nn.ParameterList(nn.Parameter(neutral.clone()) for _ in levels)
-        self.values = Projections([{name: widths[name] for name in self.others} for widths in levels], dim)
-        self.outputs = nn.ModuleList(ChannelLinear(dim, dim) for _ in levels)
+        self.generators = Projections(
+            [{self.condition: widths[self.condition]} for widths in levels], [count * width for width in self.channels]
+        )
+        self.defaults = nn.ParameterList(
+            nn.Parameter(torch.cat([torch.ones(len(self.others) * width), torch.zeros(width)]))
+            for width in self.channels
+        )
+        self.values = Projections([{name: widths[name] for name in self.others} for widths in levels], self.channels)
+        self.outputs = nn.ModuleList(ChannelLinear(width, width) for width in self.channels)
 
     def forward(self, level: int, features: Mapping[str, Tensor], presence: Tensor) -> Tensor:
         """See `Fusion.forward`."""

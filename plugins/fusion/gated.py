@@ -10,18 +10,18 @@ from torch import Tensor, nn
 
 from robustmm import Component, Fusion, Options, RobustmmError, hookimpl, where_present
 
-from ._levels import DIM_HELP, ChannelLinear, Channels, Projections, by_level, check_modality
+from ._levels import DIM_HELP, ChannelLinear, Channels, Projections, by_level, check_modality, fused_widths
 
 
 class GatedOptions(Options):
     """Options of the fusion.
 
     Args:
-        dim: Width of the fused feature.
+        dim: Width of the fused feature; None keeps that of the first modality at each level.
         gate: Modality that gates all others, as published; None lets each be gated by the mean of the others.
     """
 
-    dim: int = Field(128, gt=0, description=DIM_HELP)
+    dim: int | None = Field(128, gt=0, description=DIM_HELP)
     gate: str | None = Field(
         None, description="modality that gates the others, as published; null gates each by the mean of the others"
     )
@@ -37,7 +37,7 @@ class Gated(Fusion):
 
     Args:
         channels: Modality -> channels by level.
-        dim: Width of the fused feature at every level.
+        dim: Width of the fused feature at every level, or None for that of the first modality.
         gate: Gating modality, or None.
 
     Raises:
@@ -47,18 +47,18 @@ class Gated(Fusion):
         Gated fusion as in the code of OGM-GE (GeWu-Lab/OGM-GE_CVPR2022); the forms for more than two are ours.
     """
 
-    def __init__(self, channels: Channels, dim: int, gate: str | None) -> None:
+    def __init__(self, channels: Channels, dim: int | None, gate: str | None) -> None:
         levels = by_level("gated", channels)
-        super().__init__((dim,) * len(levels))
+        super().__init__(fused_widths(levels, dim))
         if gate is not None:
             check_modality("gated", "gate", gate, channels)
             if len(channels) == 1:
                 raise RobustmmError(f"fusion 'gated': gate '{gate}' is the only modality and has nothing to gate")
         self.gated = tuple(name for name in channels if name != gate)
         self.gating = (gate,) if gate is not None else self.gated if len(self.gated) > 1 else ()
-        self.gates = Projections([{name: widths[name] for name in self.gating} for widths in levels], dim)
-        self.values = Projections([{name: widths[name] for name in self.gated} for widths in levels], dim)
-        self.outputs = nn.ModuleList(ChannelLinear(dim, dim) for _ in levels)
+        self.gates = Projections([{name: widths[name] for name in self.gating} for widths in levels], self.channels)
+        self.values = Projections([{name: widths[name] for name in self.gated} for widths in levels], self.channels)
+        self.outputs = nn.ModuleList(ChannelLinear(width, width) for width in self.channels)
 
     def forward(self, level: int, features: Mapping[str, Tensor], presence: Tensor) -> Tensor:
         """See `Fusion.forward`."""

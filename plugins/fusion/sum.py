@@ -11,17 +11,17 @@ from torch import Tensor
 
 from robustmm import Component, Fusion, Options, hookimpl, where_present
 
-from ._levels import DIM_HELP, Channels, Projections, by_level, with_presence
+from ._levels import DIM_HELP, Channels, Projections, by_level, fused_widths, with_presence
 
 
 class SumOptions(Options):
     """Options of the fusion.
 
     Args:
-        dim: Width of the fused feature.
+        dim: Width of the fused feature; None keeps that of the first modality at each level.
     """
 
-    dim: int = Field(128, gt=0, description=DIM_HELP)
+    dim: int | None = Field(128, gt=0, description=DIM_HELP)
 
 
 class Sum(Fusion):
@@ -29,13 +29,13 @@ class Sum(Fusion):
 
     Args:
         channels: Modality -> channels by level.
-        dim: Width of the fused feature at every level.
+        dim: Width of the fused feature at every level, or None for that of the first modality.
     """
 
-    def __init__(self, channels: Channels, dim: int) -> None:
+    def __init__(self, channels: Channels, dim: int | None) -> None:
         levels = by_level("sum", channels)
-        super().__init__((dim,) * len(levels))
-        self.projections = Projections(levels, dim)
+        super().__init__(fused_widths(levels, dim))
+        self.projections = Projections(levels, self.channels)
 
     def forward(self, level: int, features: Mapping[str, Tensor], presence: Tensor) -> Tensor:
         """See `Fusion.forward`; zero where nothing is present."""

@@ -1,11 +1,11 @@
 import pytest
 from pydantic import ValidationError
-from robustmm_plugins.fusion.attention import AttentionOptions
+from robustmm_plugins.fusion.attention import Attention, AttentionOptions
 from robustmm_plugins.fusion.film import FiLM
 from robustmm_plugins.fusion.gated import Gated
 from robustmm_plugins.fusion.sum import SumOptions
 
-from robustmm import RobustmmError
+from robustmm import RobustmmError, ShapeError
 
 CHANNELS = {"rgb": (3,), "depth": (4,)}
 
@@ -13,6 +13,12 @@ CHANNELS = {"rgb": (3,), "depth": (4,)}
 def test_attention__heads_must_divide_dim():
     with pytest.raises(ValidationError, match="dim must be a multiple of heads, got 10 and 4"):
         AttentionOptions(dim=10, heads=4)
+
+
+def test_attention__heads_must_divide_the_width_of_every_level_where_dim_is_null():
+    assert AttentionOptions(dim=None, heads=4).dim is None
+    with pytest.raises(ShapeError, match="'attention', level 1: its width 6 is no multiple of 4 heads; set dim"):
+        Attention({"rgb": (4, 6), "depth": (3, 3)}, None, 4)
 
 
 def test_sum__dim_must_be_positive():
