@@ -46,7 +46,10 @@ class Published:
             DataError: a variable is not set, or no form is whole; says what to obtain and where to put it.
         """
         forms: tuple[Form, ...] = ("prepared", "official") if wanted == "auto" else (wanted,)
-        folder = expand(root, self.name, f"\n{self.advice(root)}")
+        try:
+            folder = expand(root, self.name)
+        except DataError as error:
+            raise DataError(f"{error}\n{self.advice(root)}") from None
         absent = {form: [need for need in self.needs[form] if not (folder / need).exists()] for form in forms}
         for form in forms:
             if not absent[form]:

@@ -132,7 +132,7 @@ def test_published__incomplete_folder_names_what_lacks(copied, monkeypatch):
     with pytest.raises(DataError, match=r"lacks train\.txt, test\.txt, train/rgb, test/rgb \(prepared\)"):
         build("nyuv2", root, form="prepared")
     monkeypatch.delenv("ROBUSTMM_DATA", raising=False)
-    with pytest.raises(DataError, match=r"ROBUSTMM_DATA is not set;(.|\n)*Obtain nyu_depth_v2_labeled\.mat"):
+    with pytest.raises(DataError, match=r"ROBUSTMM_DATA is not set; .*\nObtain nyu_depth_v2_labeled\.mat"):
         nyuv2.build_nyuv2(**dict(nyuv2.NyuOptions()))
 
 
