@@ -40,7 +40,7 @@ class Published:
     obtain: str
 
     def find(self, root: str, wanted: Literal["auto", "official", "prepared"]) -> tuple[Form, Path]:
-        """Which form lies in ``root``; the prepared one goes first, it is quicker to read.
+        """Which form lies in ``root``; the prepared one goes first, it was made on purpose.
 
         Raises:
             DataError: a variable is not set, or no form is whole; says what to obtain and where to put it.
