@@ -31,6 +31,8 @@ HOMES = {"robustmm": "robustmm", "plugins": "robustmm_plugins"}
 DISTRIBUTIONS = {"yaml": "pyyaml", "pil": "pillow", "pydantic-core": "pydantic"}
 #: Needed without an import of ours: torch.utils.tensorboard, which we use, is built on it.
 INDIRECT = {"tensorboard"}
+#: Data sets that come with the package.
+SHIPPED = {"blocks_rgbd_sim", "emoji_image_text", "handwritten_6views", "smartwatch_imu"}
 SOURCES = ("robustmm", "plugins", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in", "CHANGELOG.md")
 
 
@@ -90,7 +92,7 @@ def test_package_data__match_every_file_that_is_no_module() -> None:
     assert present == matched
     assert ROOT / "robustmm" / "py.typed" in present
     embedded = ROOT / "plugins" / "datasets" / "embedded"
-    assert {path.name for path in embedded.iterdir()} == {"emoji_image_text", "handwritten_6views", "smartwatch_imu"}
+    assert {path.name for path in embedded.iterdir()} == SHIPPED
     assert sum(path.stat().st_size for path in embedded.rglob("*") if path.is_file()) <= 15 * 2**20
 
 
@@ -204,7 +206,7 @@ def test_wheel__lists_its_components_and_data_elsewhere(installed: Path) -> None
     assert "handwritten_6views" in elsewhere(installed, "-m", "robustmm", "list", "dataset")
     listed = json.loads(elsewhere(installed, "-m", "robustmm", "data", "list", "--json"))
     shipped = {one["name"] for one in listed if one["state"] == "shipped"}
-    assert shipped == {"emoji_image_text", "handwritten_6views", "smartwatch_imu"}
+    assert shipped == SHIPPED
 
 
 def test_wheel__trains_elsewhere(installed: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from robustmm.data.collate import Collate
 from robustmm.data.dataset import Dataset, DataSplits
 from robustmm.registry import Component
 from robustmm.testing.contract import build, check, during, require
-from robustmm.types import Modality, Sample
+from robustmm.types import VOID, Modality, Sample
 
 #: Samples that are looked at in a part, evenly spread.
 LOOKED_AT = 40
@@ -47,8 +47,16 @@ def require_value(modality: Modality, value: Tensor) -> None:
     """Fail unless a value is as its modality says."""
     shape = tuple(value.shape)
     require(shape == modality.shape, f"{modality.name} has shape {shape}, declared is {modality.shape}")
-    require(value.is_floating_point(), f"{modality.name} is {value.dtype}, not a float")
+    known = value.is_floating_point() or value.dtype == torch.uint8
+    require(known, f"{modality.name} is {value.dtype}, neither a float nor 8-bit")
     require(value.isfinite().all(), f"{modality.name} is not finite; give None where a modality is absent")
+
+
+def require_label_map(target: Tensor, num_classes: int) -> None:
+    """Fail unless a target is a map of classes and void."""
+    require(target.ndim == 2, f"the label map has shape {tuple(target.shape)}, not (H, W)")
+    wrong = target[(target < 0) | (target >= num_classes) & (target != VOID)]
+    require(not wrong.numel(), f"label {wrong[:1].tolist()} is neither a class nor {VOID} for void")
 
 
 @check("dataset")
@@ -65,7 +73,7 @@ def parts_are_not_empty(component: Component) -> None:
 
 @check("dataset")
 def samples_are_as_declared(component: Component) -> None:
-    """Each value has its modality's shape and a float type; each sample has a modality, a label in range and a name."""
+    """Values have their modality's shape and a type that is known; samples have a modality, labels in range, a name."""
     splits = splits_of(component)
     known = {modality.name: modality for modality in splits.modalities}
     for name, part in parts_of(splits).items():
@@ -81,6 +89,8 @@ def samples_are_as_declared(component: Component) -> None:
                 if splits.task == "classification":
                     require(target.shape == (), f"the target has shape {tuple(target.shape)}, not ()")
                     require(0 <= int(target) < len(splits.classes), f"label {int(target)} is not a class")
+                if splits.task == "segmentation":
+                    require_label_map(target, len(splits.classes))
                 require(isinstance(sample["id"], str) and bool(sample["id"]), "the id must be a text")
 
 
@@ -172,3 +182,8 @@ def augmentation_depends_on_the_generator_alone(component: Component) -> None:
         for name, value in first["inputs"].items():
             if value is not None:
                 require_value(known[name], value)
+        if splits.task == "segmentation":
+            require_label_map(first["target"], len(splits.classes))
+            sizes = {tuple(value.shape[1:]) for value in first["inputs"].values() if value is not None}
+            size = tuple(first["target"].shape)
+            require(sizes == {size}, f"augmentation gives a label map of {size} beside inputs of {sizes}")
