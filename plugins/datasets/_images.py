@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
@@ -266,6 +267,12 @@ class ImageDataset:
             native = {name: None if picture is None else _as_tensor(picture) for name, picture in inputs.native.items()}
             sample = {"inputs": native, "target": sample["target"], "id": sample["id"]}
         return self._transform(sample, generator)
+
+    def only(self, names: Sequence[str]) -> ImageDataset:
+        """The same samples, of which only these modalities are read."""
+        chosen = copy(self)
+        chosen.channels = {name: self.channels[name] for name in names}
+        return chosen
 
     @property
     def unreadable_cells(self) -> list[str]:

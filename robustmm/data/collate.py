@@ -15,6 +15,9 @@ from robustmm.types import Batch, Modality, Sample
 class Collate:
     """Stack samples; fill absent modalities with zeros and say in ``observed`` what was there.
 
+    Maps may have another height and width than their modality says, as where pictures are evaluated at a larger size
+    than they were trained at; within a batch a modality has one size.
+
     Args:
         modalities: Columns of the run, in order; other keys of a sample are ignored.
     """
@@ -33,8 +36,11 @@ class Collate:
         found = [[self._value(sample, modality) for _, sample in samples] for modality in self.modalities]
         observed = torch.tensor([[value is not None for value in column] for column in found]).T  # (B, M)
         self._refuse_empty(observed, [sample["id"] for _, sample in samples])
+        ids = [sample["id"] for _, sample in samples]
+        shapes = [_shape_of(column, modality, ids) for column, modality in zip(found, self.modalities, strict=True)]
         inputs = {
-            modality.name: _stack(column, modality) for modality, column in zip(self.modalities, found, strict=True)
+            modality.name: _stack(column, shape or self._absent_shape(modality, shapes))
+            for modality, column, shape in zip(self.modalities, found, shapes, strict=True)
         }
         target = _stack_targets([sample for _, sample in samples])
         index = torch.tensor([index for index, _ in samples])
@@ -53,7 +59,7 @@ class Collate:
         value = batch.inputs.get(modality.name)
         if value is None:
             return torch.zeros(len(batch), *modality.shape)
-        if value.shape[1:] != modality.shape:
+        if not fits(tuple(value.shape[1:]), modality):
             raise DataError(_other_shape(batch.ids[0], value[0], modality))
         return value
 
@@ -69,19 +75,45 @@ class Collate:
     def _value(self, sample: Sample, modality: Modality) -> Tensor | None:
         inputs: Mapping[str, Tensor | None] = sample["inputs"]
         value = inputs.get(modality.name)
-        if value is not None and tuple(value.shape) != modality.shape:
+        if value is not None and not fits(tuple(value.shape), modality):
             raise DataError(_other_shape(sample["id"], value, modality))
         return value
+
+    def _absent_shape(self, modality: Modality, shapes: Sequence[tuple[int, ...] | None]) -> tuple[int, ...]:
+        """The shape of a modality that no sample of the batch has: that of another map which is declared as large."""
+        for other, shape in zip(self.modalities, shapes, strict=True):
+            if shape is not None and len(shape) == 3 and other.shape[1:] == modality.shape[1:]:
+                return (modality.shape[0], *shape[1:])
+        return modality.shape
+
+
+def fits(shape: tuple[int, ...], modality: Modality) -> bool:
+    """Whether a value may have this shape: the declared one, or that of a map of another height and width."""
+    if shape == modality.shape:
+        return True
+    return len(shape) == len(modality.shape) == 3 and shape[0] == modality.shape[0] and min(shape) > 0
 
 
 def _other_shape(id_: str, value: Tensor, modality: Modality) -> str:
     return f"sample '{id_}': {modality.name} has shape {tuple(value.shape)}, expected {modality.shape}"
 
 
-def _stack(column: Sequence[Tensor | None], modality: Modality) -> Tensor:
+def _shape_of(column: Sequence[Tensor | None], modality: Modality, ids: Sequence[str]) -> tuple[int, ...] | None:
+    """The one shape of a modality's values in a batch; None where no sample has it."""
+    shapes = {tuple(value.shape): id_ for value, id_ in zip(column, ids, strict=True) if value is not None}
+    if len(shapes) > 1:
+        listed = ", ".join(f"'{id_}' {shape}" for shape, id_ in list(shapes.items())[:4])
+        raise DataError(
+            f"{modality.name} must have one shape in a batch, got {listed}; crop or resize it, "
+            f"or set evaluation.batch_size: 1 where it is the evaluation that meets them"
+        )
+    return next(iter(shapes), None)
+
+
+def _stack(column: Sequence[Tensor | None], shape: tuple[int, ...]) -> Tensor:
     if all(value is not None for value in column):
         return torch.stack([value for value in column if value is not None]).float()
-    stacked = torch.zeros(len(column), *modality.shape)
+    stacked = torch.zeros(len(column), *shape)
     for row, value in enumerate(column):
         if value is not None:
             stacked[row] = value

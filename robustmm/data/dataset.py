@@ -20,7 +20,8 @@ class Dataset(Protocol):
 
     A training set may also have ``augment(sample, generator) -> Sample``; it is called in training alone, with a
     generator seeded from (seed, epoch, index), so that workers and resumed runs draw the same. Where reading inputs is
-    slow it may have ``target(index) -> Tensor``, which reads the label alone.
+    slow it may have ``target(index) -> Tensor``, which reads the label alone, and ``only(names) -> Dataset``, the same
+    samples with these modalities.
     """
 
     def __len__(self) -> int: ...

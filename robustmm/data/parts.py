@@ -102,6 +102,7 @@ def split_parts(
         modalities: A subset or another order of the columns; None means all.
     """
     columns = choose_modalities(splits.modalities, modalities)
+    splits = _reading_only(splits, [column.name for column in columns])
     _check_labels(splits)
     facts = dict(splits.notes)
     everything = list(range(len(splits.train)))
@@ -123,6 +124,16 @@ def split_parts(
             carved = name == "validation" and splits.validation is None
             raise DataError(f"the {name} part is empty ({facts['validation']}){NOTHING_TO_CARVE if carved else ''}")
     return Parts(columns, splits.classes, train, validation, test, facts, splits.colours)
+
+
+def _reading_only(splits: DataSplits, names: Sequence[str]) -> DataSplits:
+    """The same samples, without reading what the run does not use, where the data set can leave it."""
+    parts = {
+        name: part.only(names)
+        for name in ("train", "validation", "test")
+        if hasattr(part := getattr(splits, name), "only")
+    }
+    return replace(splits, **parts)
 
 
 def choose_modalities(known: Sequence[Modality], names: Sequence[str] | None) -> tuple[Modality, ...]:

@@ -165,3 +165,30 @@ def test_array_dataset__refuses_unequal_lengths():
     with pytest.raises(DataError) as caught:
         ArrayDataset({"imu": torch.zeros(3, 2)}, torch.zeros(4), ["a", "b", "c"])
     assert str(caught.value) == "arrays of one data set must have one length, got {'imu': 3, 'target': 4, 'ids': 3}"
+
+
+WIDE = Modality("wide", "image", (3, 4, 6), Scaling("none"))
+DEEP = Modality("deep", "image", (1, 4, 6), Scaling("none"))
+
+
+def test_collate__maps_of_another_size_set_the_size_of_absent_ones():
+    samples = [sample("a", wide=torch.ones(3, 8, 12)), sample("b", wide=torch.ones(3, 8, 12))]
+    batch = collate(*samples, modalities=[WIDE, DEEP])
+    assert batch.inputs["wide"].shape == (2, 3, 8, 12)
+    assert batch.inputs["deep"].shape == (2, 1, 8, 12)
+    assert not batch.observed[:, 1].any()
+
+
+def test_collate__maps_of_two_sizes_in_one_batch_are_refused():
+    samples = [sample("a", wide=torch.ones(3, 8, 12)), sample("b", wide=torch.ones(3, 4, 6))]
+    with pytest.raises(DataError) as caught:
+        collate(*samples, modalities=[WIDE])
+    assert str(caught.value) == (
+        "wide must have one shape in a batch, got 'a' (3, 8, 12), 'b' (3, 4, 6); crop or resize it, "
+        "or set evaluation.batch_size: 1 where it is the evaluation that meets them"
+    )
+
+
+def test_collate__maps_with_other_channels_are_refused():
+    with pytest.raises(DataError, match=r"'a': wide has shape \(1, 4, 6\), expected \(3, 4, 6\)"):
+        collate(sample("a", wide=torch.ones(1, 4, 6)), modalities=[WIDE])

@@ -148,3 +148,17 @@ def test_part__positions_are_those_of_the_part():
     batch = part.__getitems__([(2, 0), (0, 0)])
     assert batch.index.tolist() == [2, 0]
     assert batch.ids == ("s3", "s5")
+
+
+def test_split_parts__reads_only_the_modalities_of_the_run():
+    class Choosing(ArrayDataset):
+        def only(self, names):
+            asked.append(list(names))
+            return ArrayDataset({name: self.inputs[name] for name in names}, self.target, self.ids)
+
+    asked: list[list[str]] = []
+    values = {name: torch.zeros(8, 2) for name in ("rgb", "depth")}
+    data = Choosing(values, torch.arange(8) % 2, [f"s{row}" for row in range(8)])
+    parts = split_parts(splits(train=data, test=data), seed=0, fraction=0.25, carve_seed=0, modalities=["depth"])
+    assert asked == [["depth"], ["depth"]]
+    assert list(parts.train[0, 0][1]["inputs"]) == ["depth"]
