@@ -9,10 +9,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from robustmm import Component, Fusion, Options, ShapeError, hookimpl, pooled, where_present
+from robustmm import Component, Fusion, Options, hookimpl, pooled, where_present
 
 from .._esanet import HE_INIT_HELP, he_initialise  # noqa: TID252  # installed under another name
-from ._levels import Channels, by_level, with_presence
+from ._levels import Channels, by_level, check_equal_widths, fused_widths, with_presence
 
 
 class SEAddOptions(Options):
@@ -70,9 +70,8 @@ class SEAdd(Fusion):
 
     def __init__(self, channels: Channels, reduction: int, he_init: bool) -> None:
         levels = by_level("se_add", channels)
-        for level, widths in enumerate(levels):
-            _check_equal(level, widths)
-        super().__init__(tuple(next(iter(widths.values())) for widths in levels))
+        check_equal_widths("se_add", levels)
+        super().__init__(fused_widths(levels, None))
         self.gates = nn.ModuleDict(
             {
                 f"{name}_{level}": SqueezeExcitation(width, reduction, he_init=he_init)
@@ -92,15 +91,6 @@ class SEAdd(Fusion):
             gated = self.gates[f"{name}_{level}"](feature)
             terms[name] = where_present(gated, present, gated.new_zeros(()))
         return terms
-
-
-def _check_equal(level: int, widths: Mapping[str, int]) -> None:
-    if len(set(widths.values())) > 1:
-        listed = ", ".join(f"{name} has {width}" for name, width in widths.items())
-        raise ShapeError(
-            f"fusion 'se_add', level {level}: channels differ ({listed}); it adds features, so use encoders with equal "
-            "channels at every level"
-        )
 
 
 @hookimpl
