@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -14,9 +15,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from robustmm.errors import CheckpointError
+from robustmm.report.embed import embed_sheet
 from robustmm.report.figures import Figure, loss_figure, score_figure, size_figure, worth_figure
 from robustmm.report.results import read_results
+from robustmm.report.sheet import SHEET
 from robustmm.report.summaries import (
+    class_scores,
     counted_rows,
     members,
     modalities_of,
@@ -29,6 +33,9 @@ from robustmm.report.tables import FULL_TABLE
 
 #: The protocol that the page shows.
 PROTOCOL = "combinations"
+#: Scores whose names are written in a way of their own.
+SPELLED = {"iou": "IoU", "miou": "mIoU"}
+SPELLED_WORD = re.compile(rf"\b({'|'.join(SPELLED)})\b")
 #: Of templates and style sheet.
 HOME = Path(__file__).parent
 
@@ -95,6 +102,9 @@ def _content(folder: Path) -> dict[str, Any]:
         "size_figure": size_figure(rows, spreads, score) if spreads else None,
         "worths": worths,
         "worth_figure": worth_figure(worths, score) if len(worths) > 1 else None,
+        "sheet": embed_sheet(folder / SHEET),
+        "class_scores": class_scores(record),
+        "swatches": _swatches(record),
         "own_source": UNIMODAL_SOURCES.get(record["unimodal"]["source"] or "", ""),
         "training_figures": _training_figures(lines, record),
         "messages": [line["text"] for line in lines if line["kind"] == "message"],
@@ -102,6 +112,11 @@ def _content(folder: Path) -> dict[str, Any]:
         "environment": _flat(environment),
         "folder": folder.name,
     }
+
+
+def _swatches(record: Mapping[str, Any]) -> list[str]:
+    """Each class's colour as the style sheet wants it; empty where classes have none."""
+    return ["#{:02x}{:02x}{:02x}".format(*colour) for colour in record.get("colours", ())]
 
 
 def _text(path: Path) -> str | None:
@@ -182,7 +197,14 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": _number, "signed": _signed, "share": _share, "words": _words, "flat": _flat}
+    environment.filters |= {
+        "number": _number,
+        "signed": _signed,
+        "share": _share,
+        "words": _words,
+        "headline": _headline,
+        "flat": _flat,
+    }
     return environment
 
 
@@ -202,5 +224,10 @@ def _share(value: float | None, scale: float) -> str:
 
 
 def _words(name: str) -> str:
-    """``macro_accuracy`` -> ``macro accuracy``."""
-    return name.replace("_", " ")
+    """``macro_accuracy`` -> ``macro accuracy``, ``mean/miou`` -> ``mean/mIoU``."""
+    return SPELLED_WORD.sub(lambda found: SPELLED[found[0]], name.replace("_", " "))
+
+
+def _headline(text: str) -> str:
+    """With a large first letter, unless the first word has a spelling of its own."""
+    return text if text.startswith(tuple(SPELLED.values())) else text[:1].upper() + text[1:]

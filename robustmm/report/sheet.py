@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,8 @@ from robustmm.report.sheet_plan import GAP, MARGIN, Layout, Plan, layout_for, le
 SHEET = Path("eval") / "pictures.png"
 #: Key of the PNG's text that says what is drawn.
 DESCRIPTION = "Description"
+#: Key of the PNG's text with the places, in pixels from the top, where the sheet may be cut.
+STRIPS = "Strips"
 #: With more classes than this the legend has only those that are drawn.
 MOST_CLASSES = 60
 #: Size of a legend's colour, and most and least width of an entry.
@@ -51,9 +54,11 @@ def write_sheet(path: Path, plan: Plan, shots: Iterable[Shot], count: int) -> No
     """
     layout = layout_for(len(plan.modalities), len(plan.combinations), count)
     blocks = [draw_block(shot, plan, layout) for shot in shots]
-    image = _stack([_heading(plan, layout, blocks), *_rows(blocks, layout)], layout.width)
+    strips = [_heading(plan, layout, blocks), *_rows(blocks, layout)]
+    image = _stack(strips, layout.width)
     information = PngInfo()
     information.add_itxt(DESCRIPTION, describe(plan, blocks))
+    information.add_text(STRIPS, " ".join(map(str, accumulate(strip.height for strip in strips))))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     image.save(temporary, format="PNG", pnginfo=information)
@@ -129,7 +134,9 @@ def _notes(plan: Plan, blocks: Sequence[Block]) -> str:
 
 def _marks(plan: Plan, blocks: Sequence[Block]) -> list[tuple[Bytes, str]]:
     """What is no class: errors, void, and how values became colours."""
-    marks = [(_flat(RIGHT), "right"), (_flat(WRONG), "wrong"), (stripes((SWATCH, SWATCH)), "void: no label")]
+    marks = [(_flat(RIGHT), "right"), (_flat(WRONG), "wrong")]
+    if any(block.void for block in blocks):
+        marks.append((stripes((SWATCH, SWATCH)), "void: no label"))
     if any(block.mapped for block in blocks):
         bar = np.broadcast_to(value_colours(np.linspace(0, 1, 6 * SWATCH)), (SWATCH, 6 * SWATCH, 3)).copy()
         marks.append((bar, f"low to high values, from percentile {BEYOND:g} to {100 - BEYOND:g} of each picture"))

@@ -59,6 +59,7 @@ class Block:
         image: As wide as the layout's block.
         scores: Combination -> the picture's own mean IoU; None where there is nothing to score.
         classes: That its label or a prediction has.
+        void: Whether a pixel has no label, or no class was predicted for it.
         invalid: Whether an input has values that were not measured.
         mapped: Whether an input was given colours of a scale.
     """
@@ -66,6 +67,7 @@ class Block:
     image: Image.Image
     scores: dict[Combination, float | None]
     classes: frozenset[int]
+    void: bool
     invalid: bool
     mapped: bool
 
@@ -85,10 +87,12 @@ def draw_block(shot: Shot, plan: Plan, layout: Layout) -> Block:
         lead.append(Tile(key=class_shares(shot.target, plan)))
     columns = list(zip(lead[::2], lead[1::2], strict=True))
     columns += [_combination_tiles(combo, shot, target, scores[combo], plan, layout) for combo in plan.combinations]
+    seen = _seen(shot)
     return Block(
         _draw(_heading(shot, plan, layout), columns, layout, box),
         scores,
-        _classes(shot, len(plan.classes)),
+        seen & set(range(len(plan.classes))) - {VOID},
+        void=bool(seen & {VOID, -1}),
         invalid=any(_has_invalid(one, shot.inputs[one.name]) for one in plan.modalities if one.name in shot.inputs),
         mapped=any(len(value) != 3 for value in shot.inputs.values()),
     )
@@ -109,9 +113,10 @@ def _has_invalid(modality: Modality, value: Tensor) -> bool:
     return not bool(value.isfinite().all()) or (invalid is not None and bool((value == invalid).any()))
 
 
-def _classes(shot: Shot, count: int) -> frozenset[int]:
+def _seen(shot: Shot) -> frozenset[int]:
+    """Values of the label and of all predictions."""
     maps = [shot.target, *(own for own in shot.predictions.values() if own is not None)]
-    return frozenset(label for own in maps for label in torch.unique(own).tolist() if 0 <= label < count) - {VOID}
+    return frozenset(label for own in maps for label in torch.unique(own).tolist())
 
 
 def _combination_tiles(
@@ -120,7 +125,7 @@ def _combination_tiles(
     words = name_lines(combo, [modality.name for modality in plan.modalities], layout.tile)
     own = shot.predictions[combo]
     if own is None:
-        return Tile(words, empty="nothing to see"), Tile()
+        return Tile(words, empty="no input"), Tile()
     prediction = resize_labels(own, (target.shape[0], target.shape[1]))
     lacking = [name for name in combo if name not in shot.inputs]
     under = ["no label" if score is None else f"mIoU {score:.3f}"]

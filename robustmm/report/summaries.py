@@ -167,6 +167,60 @@ def _worth(
     )
 
 
+@dataclass(frozen=True)
+class ClassScores:
+    """Scores of each class, for some combinations.
+
+    Args:
+        columns: What each value of a row belongs to: ``complete``, ``worst (depth)``, ``mean of 3``.
+        rows: Class by class: score (``iou``, ``dice``) -> one value per column.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[Mapping[str, tuple[float | None, ...]], ...]
+
+
+def class_scores(record: Mapping[str, Any]) -> ClassScores | None:
+    """Scores by class of the complete and of the worst combination, and their mean over all; None without any.
+
+    The values are the measured ones, those of degenerate combinations too.
+
+    Args:
+        record: Of `robustmm.report.results.protocol_record`.
+    """
+    rows = [row for row in record["rows"] if row.get("per_class")]
+    if not rows:
+        return None
+    chosen = {row["combination"]: row for row in rows}
+    columns: dict[str, list[Row]] = {}
+    if len(rows) > 1:
+        complete, worst = largest_of(rows), worst_of(record)
+        columns["complete"] = [chosen[complete]]
+        columns |= {f"worst ({worst})": [chosen[worst]]} if worst in chosen else {}
+    columns[f"mean of {len(rows)}" if len(rows) > 1 else rows[0]["combination"]] = rows
+    table = [
+        {
+            name: tuple(mean(row["per_class"][name][place] for row in group) for group in columns.values())
+            for name in rows[0]["per_class"]
+        }
+        for place in range(len(record["classes"]))
+    ]
+    return ClassScores(tuple(columns), tuple(table))
+
+
+def largest_of(rows: Sequence[Row]) -> str:
+    """The combination with the most modalities."""
+    return str(max(rows, key=lambda row: len(members(row)))["combination"])
+
+
+def worst_of(record: Mapping[str, Any]) -> str | None:
+    """The combination that counts least in the main score; None where none has a value."""
+    score = record["score"]
+    known = [row for row in counted_rows(record) if row["metrics"][score] is not None]
+    worst = min if record["directions"][score] == "max" else max
+    return str(worst(known, key=lambda row: row["metrics"][score])["combination"]) if known else None
+
+
 def name_worst(record: Mapping[str, Any], metric: str) -> str:
     """The combination behind the worst score, in words."""
     worst = record["aggregates"]["worst"][metric]

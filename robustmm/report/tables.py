@@ -21,7 +21,7 @@ def combination_table(record: Mapping[str, Any]) -> Table:
         record: Of `robustmm.report.results.protocol_record`.
     """
     rows = record["rows"]
-    metrics = list(rows[0]["metrics"])
+    metrics = sorted(rows[0]["metrics"], key=lambda name: name != record.get("score"))  # the main score first
     table = Table(title=record["title"], title_justify="left")
     table.add_column("combination", no_wrap=True)
     for metric in metrics:

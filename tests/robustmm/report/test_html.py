@@ -10,13 +10,16 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 import robustmm.report.html as report
 from robustmm.commands.report import command
 from robustmm.errors import CheckpointError
 from robustmm.report.html import write_report
+from robustmm.report.sheet import DESCRIPTION, SHEET, STRIPS
 
-VOID = {"meta", "wbr", "br", "input"}
+VOID = {"meta", "wbr", "br", "input", "img"}
 SVG_LEAVES = {"line", "circle", "polyline", "path"}
 
 
@@ -243,6 +246,66 @@ def test_report__own_predictions_stand_beside_the_fused_with_their_source(
     # rgb alone 0.4, depth alone 0.4 + 1/137, both 0.4 + 2/137
     assert [cell.text for cell in row.find("td")] == ["0.4073", "0.4146", "+0.0073", "0.4000", "0.2500"]
     assert words in page.find("section", id="worth")[0].text
+
+
+def dense_record(**changes: Any) -> dict[str, Any]:
+    """Of three classes, the last of which nothing has."""
+    record = make_record(["rgb", "depth"], score="miou", classes=["floor", "wall", "sky"], directions={"miou": "max"})
+    for place, row in enumerate(record["rows"]):
+        row["metrics"] = {"miou": 0.3 + place / 7, "miou_present": 0.45 + place / 7}
+        row["per_class"] = {"iou": [0.25 + place / 16, 0.5, None], "dice": [0.4, 0.75 + place / 16, None]}
+    record["directions"]["miou_present"] = "max"
+    record["aggregates"] = {name: {"miou": 0.5, "miou_present": 0.5} for name in record["aggregates"]}
+    return record | {"colours": [[255, 0, 0], [0, 128, 0], [0, 0, 1]]} | changes
+
+
+def test_report__dense_run_has_a_table_of_classes(tmp_path: Path) -> None:
+    (section,) = page_of(tmp_path, dense_record()).find("section", id="classes")
+    heads = [cell.text for cell in section.find("thead")[0].find("th")]
+    assert heads == ["class", "IoU", "Dice", *["complete", "worst (rgb)", "mean of 3"] * 2]
+    rows = {
+        row.attributes["data-class"]: [cell.text for cell in row.find("td")]
+        for row in section.find("tbody")[0].find("tr")
+    }
+    assert rows == {
+        "floor": ["0.3750", "0.2500", "0.3125", "0.4000", "0.4000", "0.4000"],
+        "wall": ["0.5000", "0.5000", "0.5000", "0.8750", "0.7500", "0.8125"],
+        "sky": ["–"] * 6,
+    }
+    swatches = [node.attributes["style"] for node in section.find("span", **{"class": "swatch"})]
+    assert swatches == ["background:#ff0000", "background:#008000", "background:#000001"]
+    assert "a class that neither label nor prediction has counts as 0" in section.text
+
+
+def test_report__writes_scores_of_segmentation_as_people_do(tmp_path: Path) -> None:
+    page = page_of(tmp_path, dense_record())
+    assert page.find("h2")[0].text == "mIoU on the test part"
+    heads = [cell.text for cell in page.find("table", id="combination-table")[0].find("thead")[0].find("th")]
+    assert heads[1:3] == ["mIoU more is better", "mIoU present more is better"]
+    assert page.find("span", **{"class": "chart-title"})[0].text == "Mean mIoU without and with each modality"
+
+
+def test_report__classification_has_neither_classes_nor_pictures(tmp_path: Path) -> None:
+    page = page_of(tmp_path, make_record(["rgb", "depth"]))
+    assert not page.find("section", id="classes")
+    assert not page.find("section", id="pictures")
+
+
+def test_report__holds_the_sheet_itself(tmp_path: Path) -> None:
+    information = PngInfo()
+    information.add_itxt(DESCRIPTION, "6 of 9 samples")
+    information.add_text(STRIPS, "4 10")
+    (tmp_path / "eval").mkdir()
+    Image.new("RGB", (20, 10), (1, 2, 3)).save(tmp_path / SHEET, pnginfo=information)
+    (section,) = page_of(tmp_path, dense_record()).find("section", id="pictures")
+    images = section.find("img")
+    assert [(image.attributes["width"], image.attributes["height"]) for image in images] == [("20", "4"), ("20", "6")]
+    assert all(str(image.attributes["src"]).startswith("data:image/") for image in images)
+    assert [image.attributes["alt"] for image in images] == ["Picture sheet, described in the caption", ""]
+    assert section.find("figcaption")[0].text == "6 of 9 samples As a file: eval/pictures.png."
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "default-src 'none'; img-src data:;" in text
+    assert not re.search(r"https?:|<link|\ssrc=\"(?!data:)|\shref=|@import|url\(", text)
 
 
 def test_report__draws_training_and_marks_the_selected_epoch(tmp_path: Path) -> None:

@@ -4,7 +4,14 @@ from typing import Any
 
 import pytest
 
-from robustmm.report.summaries import modalities_of, name_worst, remarks, spread_by_size, worth_of_modalities
+from robustmm.report.summaries import (
+    class_scores,
+    modalities_of,
+    name_worst,
+    remarks,
+    spread_by_size,
+    worth_of_modalities,
+)
 
 
 def row(combination: str, score: float | None, *, degenerate: bool = False) -> dict[str, Any]:
@@ -71,3 +78,38 @@ def test_remarks__shorten_a_long_list_of_names() -> None:
     warning, note = remarks(found, status="done", commit="abc")
     assert "10 degenerate combinations: m0, m1, m2, m3, m4, m5, m6, m7 and 2 more." in warning.text
     assert "'zero_input'" in note.text
+
+
+def with_classes(combination: str, score: float, *iou: float | None) -> dict[str, Any]:
+    return row(combination, score) | {"per_class": {"iou": list(iou)}}
+
+
+def segmentation(*rows: dict[str, Any], direction: str = "max") -> dict[str, Any]:
+    classes = {"classes": ["floor", "wall"], "score": "f1", "directions": {"f1": direction}, "chance": 0.5}
+    return record(*rows) | classes
+
+
+def test_class_scores__complete_worst_and_mean() -> None:
+    rows = (with_classes("a", 0.5, 0.25, None), with_classes("b", 0.25, 0.5, 0.0), with_classes("a+b", 0.75, 0.75, 0.5))
+    scores = class_scores(segmentation(*rows))
+    assert scores is not None
+    assert scores.columns == ("complete", "worst (b)", "mean of 3")
+    assert scores.rows == ({"iou": (0.75, 0.5, 0.5)}, {"iou": (0.5, 0.0, 0.25)})
+
+
+def test_class_scores__worst_is_the_largest_error() -> None:
+    rows = (with_classes("a", 0.5, 0.25, 0.5), with_classes("a+b", 0.75, 0.75, 0.5))
+    scores = class_scores(segmentation(*rows, direction="min"))
+    assert scores is not None
+    assert scores.columns == ("complete", "worst (a+b)", "mean of 2")
+
+
+def test_class_scores__one_combination_stands_alone() -> None:
+    scores = class_scores(segmentation(with_classes("a", 0.5, 0.25, None)))
+    assert scores is not None
+    assert scores.columns == ("a",)
+    assert scores.rows == ({"iou": (0.25,)}, {"iou": (None,)})
+
+
+def test_class_scores__classification_has_none() -> None:
+    assert class_scores(segmentation(row("a", 0.5))) is None

@@ -84,3 +84,17 @@ def test_combination_table__leaves_out_unimodal_rows_that_repeat_a_combination()
     }
     labels = list(combination_table(record).columns[0].cells)
     assert labels == ["rgb", "depth", "rgb+depth", "depth alone (masked)"]
+
+
+def test_combination_table__main_score_stands_first() -> None:
+    scores = {"pixel_accuracy": 0.75, "miou": 0.5, "mean_dice": 0.25}
+    record = {
+        "title": "t",
+        "rows": [{"combination": "rgb", "metrics": scores, "degenerate": False}],
+        "aggregates": {},
+        "unimodal": {"source": None, "rows": []},
+        "score": "miou",
+    }
+    table = combination_table(record)
+    assert [column.header for column in table.columns] == ["combination", "miou", "pixel_accuracy", "mean_dice"]
+    assert list(table.columns[1].cells) == ["0.5000"]
