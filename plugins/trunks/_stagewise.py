@@ -144,7 +144,8 @@ class StagewiseTrunk(Trunk):
         The carrier's first level and all levels of the others do not depend on presence and are taken as they are; the
         carrier's later stages are run again, from the maps that are fused anew. In training they would count in
         BatchNorm's statistics: None there. Where the policy feeds stand-in inputs, their features are encoded here, one
-        row per modality.
+        row per modality; None where the inputs had another size than the modalities declare, which features do not
+        tell.
         """
         if self.training:
             return None
@@ -153,6 +154,8 @@ class StagewiseTrunk(Trunk):
         if self.policy.encodes_absent:
             for column, (name, levels) in enumerate(known.items()):
                 stand_ins = self._stand_in(name, levels[0])
+                if stand_ins[0].shape[1:] != levels[0].shape[1:]:
+                    return None
                 known[name] = [where_present(a, presence[:, column], b) for a, b in zip(levels, stand_ins, strict=True)]
         return self._carry(known, self._rows(presence[:, self.modalities.index(self.carrier)]), presence, None)
 

@@ -184,6 +184,13 @@ def test_esanet__refuses_anew_in_evaluation_alone():
 
 
 @torch.no_grad()
+def test_esanet__does_not_refuse_stand_ins_for_inputs_of_another_size():
+    trunk = trunk_of(policy=ZeroInput).eval()
+    features, _ = trunk(inputs_of(rows=7, size=(40, 64)), TABLE)
+    assert trunk.refuse(features, TABLE) is None
+
+
+@torch.no_grad()
 def test_esanet__an_edit_reaches_what_the_carrier_goes_on_from():
     trunk = trunk_of(("rgb",)).eval()
     inputs, presence, levels = inputs_of(("rgb",)), torch.ones(4, 1, dtype=torch.bool), []
