@@ -1,29 +1,29 @@
-"""``robustmm data``: which data sets there are, and whether one is as it should be."""
+"""``robustmm data``: which data sets there are, whether one is as it should be, and bringing one into its form."""
 
 from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from robustmm.commands.printing import print_table
+from robustmm.commands.data_text import joined, print_survey, survey_record
+from robustmm.commands.progress import track
 from robustmm.errors import ConfigError, RobustmmError
 
 if TYPE_CHECKING:
     from robustmm.config.component import ComponentSection
     from robustmm.data.dataset import DataSplits
-    from robustmm.data.survey import Survey
     from robustmm.registry import Component, Registry
 
 
 @click.group("data")
 def command() -> None:
-    """List data sets, and check one."""
+    """List data sets, check one, and prepare one."""
 
 
 @dataclass(frozen=True)
@@ -113,21 +113,29 @@ def _block(one: Listed) -> Iterator[str]:
 
 @command.command("check")
 @click.argument("name", required=False)
+@click.argument("root", required=False)
 @click.option("-o", "--option", "options", multiple=True, metavar="KEY=VALUE", help="An option; may be repeated.")
 @click.option("-c", "--config", "configs", multiple=True, metavar="FILE", help="Check the data set of a configuration.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def check(
-    ctx: click.Context, name: str | None, options: tuple[str, ...], configs: tuple[str, ...], as_json: bool
+    ctx: click.Context,
+    name: str | None,
+    root: str | None,
+    options: tuple[str, ...],
+    configs: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Read every sample of the data set NAME, or of that of a configuration, and say what is there.
 
-    Counts samples per class and what is missing per modality; finds samples that cannot be read, shapes that are not
-    as declared, values that are not finite, labels out of range and ids that stand twice. Ends with exit code 1 if
-    something is wrong. What a data set counts as absent because it cannot be read is listed, and is not wrong.
+    Counts samples or pixels per class and what is missing per modality, and shows sizes and values; finds samples that
+    cannot be read, shapes that are not as declared, values that are not finite, labels out of range and ids that stand
+    twice. Ends with exit code 1 if something is wrong. What a data set counts as absent because it cannot be read is
+    listed, and is not wrong. ROOT is short for -o root=ROOT.
 
     \b
     robustmm data check smartwatch_imu -o test_subject=3
+    robustmm data check nyuv2 /data/nyuv2
     robustmm data check -c my_manifest.yaml
     """
     from robustmm.data.survey import survey
@@ -135,16 +143,42 @@ def check(
 
     if (name is None) == (not configs):
         raise click.UsageError("give the NAME of a data set, or a configuration with -c")
+    if root is not None:
+        options = (f"root={json.dumps(root)}", *options)
     registry = get_plugins().registry
     section = _section(name, options, registry) if name is not None else _configured(configs, options, registry)
     splits = _build(section, registry)
-    found = survey(splits, _track)
+    found = survey(splits, track)
     if as_json:
-        click.echo(json.dumps(_as_dict(section.name, splits, found), indent=2))
+        click.echo(json.dumps(survey_record(section.name, splits, found), indent=2))
     else:
-        _print(section.name, splits, found)
+        print_survey(section.name, splits, found)
     if found.problems:
         ctx.exit(1)
+
+
+@command.command("prepare")
+@click.argument("name")
+@click.argument("source", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("target", type=click.Path(file_okay=False, path_type=Path))
+def prepare(name: str, source: Path, target: Path) -> None:
+    """Bring the data set NAME from folder SOURCE, as it is published, into folder TARGET, as it is read.
+
+    What is in TARGET already and whole is kept, so that a second call goes on where the first was stopped. In the end
+    everything is read back once.
+
+    \b
+    robustmm data prepare nyuv2 ~/downloads/nyuv2 /data/nyuv2
+    """
+    from robustmm.plugin_manager import get_plugins
+
+    registry = get_plugins().registry
+    component = registry.get("dataset", name)
+    if component.prepare is None:
+        able = [one.name for one in registry.all("dataset") if one.prepare is not None]
+        known = f"; those that have: {', '.join(able)}" if able else ""
+        raise ConfigError([f"data set '{name}' has nothing to prepare, it is read as it is published{known}"])
+    click.echo(component.prepare(source, target, track))
 
 
 def _build(section: ComponentSection | str, registry: Registry) -> DataSplits:
@@ -201,15 +235,6 @@ def read_options(texts: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     return mapping, problems
 
 
-def _track(part: str, indices: range) -> Iterable[int]:
-    """A bar on standard error, where that is a terminal."""
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    return track(indices, part, console=console, transient=True, disable=not console.is_terminal)
-
-
 def _parts(splits: DataSplits) -> dict[str, Any]:
     from robustmm.data.survey import parts_of
 
@@ -218,54 +243,4 @@ def _parts(splits: DataSplits) -> dict[str, Any]:
 
 def _modality_texts(splits: DataSplits) -> Iterator[str]:
     for modality in splits.modalities:
-        yield f"{modality.name} {modality.kind} {'x'.join(map(str, modality.shape))}"
-
-
-def _print(name: str, splits: DataSplits, found: Survey) -> None:
-    from robustmm.data.survey import first_few
-
-    header = tuple(found.parts)
-    click.echo(f"{name}: {', '.join(f'{part.samples} {key}' for key, part in found.parts.items())}; {splits.task}\n")
-    print_table(
-        ("modality", "kind", "shape", *(f"missing in {part}" for part in header)),
-        [
-            (m.name, m.kind, "x".join(map(str, m.shape)), *(str(part.missing[m.name]) for part in found.parts.values()))
-            for m in splits.modalities
-        ],
-    )
-    click.echo()
-    counts = [part.per_class.tolist() for part in found.parts.values()]
-    rows = [
-        (label, *(str(count) for count in row))
-        for label, row in zip(splits.classes, zip(*counts, strict=True), strict=True)
-    ]
-    print_table(("class", *header), rows)
-    click.echo()
-    for key, value in splits.notes.items():
-        click.echo(f"{key}: {value}")
-    unreadable = [f"{key}: {text}" for key, part in found.parts.items() for text in part.unreadable]
-    if unreadable:
-        click.echo("\nunreadable, counted as absent:\n  " + "\n  ".join(first_few(unreadable)))
-    sound = "nothing else is wrong" if unreadable else "nothing is wrong"
-    click.echo("\nwrong:\n  " + "\n  ".join(found.problems) if found.problems else f"\n{sound}")
-
-
-def _as_dict(name: str, splits: DataSplits, found: Survey) -> dict[str, Any]:
-    return {
-        "name": name,
-        "task": splits.task,
-        "classes": list(splits.classes),
-        "modalities": [{"name": m.name, "kind": m.kind, "shape": list(m.shape)} for m in splits.modalities],
-        "parts": {
-            key: {
-                "samples": part.samples,
-                "readable": part.readable,
-                "per_class": part.per_class.tolist(),
-                "missing": {m.name: part.missing[m.name] for m in splits.modalities},
-                "unreadable": list(part.unreadable),
-            }
-            for key, part in found.parts.items()
-        },
-        "notes": dict(splits.notes),
-        "problems": found.problems,
-    }
+        yield f"{modality.name} {modality.kind} {joined(modality.shape)}"

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from robustmm.data.collate import fits
 from robustmm.data.dataset import Dataset, DataSplits
+from robustmm.data.tallies import LabelTally, ValueTally
 from robustmm.errors import DataError
-from robustmm.types import Modality, Sample
+from robustmm.types import VOID, Modality, Sample
 
-#: Label of pixels that count nowhere.
-VOID = 255
 #: So many unreadable samples or cells are named; the others are counted.
 NAMED = 10
 
@@ -28,18 +28,25 @@ class PartSurvey:
 
     Args:
         samples: Length of the part.
+        labels: By class, and sizes of label maps.
+        values: Modality -> sizes, range and mean of its raw values.
+        missing: Modality -> samples that lack it.
         readable: Samples that could be read.
         unreadable: Where the data set counts unreadable content as absent, one text per place; from the part's own
             ``unreadable_cells``, which a data set may have.
-        per_class: Samples, or pixels of label maps, per class, (C,) int64; labels of no class are not counted.
-        missing: Modality -> samples that lack it.
     """
 
     samples: int
-    per_class: Tensor
-    missing: Counter[str]
+    labels: LabelTally
+    values: Mapping[str, ValueTally]
+    missing: Counter[str] = field(default_factory=Counter)
     readable: int = 0
     unreadable: tuple[str, ...] = ()
+
+    @property
+    def per_class(self) -> Tensor:
+        """See `LabelTally`."""
+        return self.labels.per_class
 
 
 class Findings:
@@ -127,7 +134,8 @@ class _Walk:
 
     def through(self, name: str, part: Dataset, indices: Iterable[int]) -> PartSurvey:
         """Read a part."""
-        found = PartSurvey(len(part), torch.zeros(self.classes, dtype=torch.int64), Counter())
+        values = {key: ValueTally(modality.scaling.invalid) for key, modality in self.known.items()}
+        found = PartSurvey(len(part), LabelTally.of(self.classes), values)
         found.unreadable = tuple(getattr(part, "unreadable_cells", ()))
         for index in indices:
             try:
@@ -139,8 +147,8 @@ class _Walk:
             found.readable += 1
             label = f"sample '{sample['id']}'"
             self._check_id(name, sample["id"])
-            self._check_inputs(name, sample, label, found.missing)
-            found.per_class += self._count_labels(name, sample["target"], label)
+            self._check_inputs(name, sample, label, found)
+            self._count_labels(name, sample["target"], label, found.labels)
             if name == "train":
                 self._check_train_label(index, sample["target"], label)
         return found
@@ -150,33 +158,31 @@ class _Walk:
             self.findings.add(f"{name}: the id stands in {self.owners[given]} already", f"'{given}'")
         self.owners.setdefault(given, name)
 
-    def _check_inputs(self, name: str, sample: Sample, label: str, missing: Counter[str]) -> None:
+    def _check_inputs(self, name: str, sample: Sample, label: str, found: PartSurvey) -> None:
         there = {key: value for key, value in sample["inputs"].items() if value is not None}
-        missing.update(self.known.keys() - there.keys())
+        found.missing.update(self.known.keys() - there.keys())
         if not there:
             self.findings.add(f"{name}: a sample has no modality at all", label)
         for key, value in there.items():
             if key not in self.known:
                 self.findings.add(f"{name}: '{key}' is none of the modalities {', '.join(self.known)}", label)
                 continue
+            found.values[key].add(value)
             problem = problem_of(value, self.known[key])
             if problem:
                 self.findings.add(f"{name}: {key} {problem}", label)
 
-    def _count_labels(self, name: str, target: Tensor, label: str) -> Tensor:
-        """Labels per class, (C,) int64, without those of no class."""
+    def _count_labels(self, name: str, target: Tensor, label: str, labels: LabelTally) -> None:
         if self.target_axes is None:
             self.target_axes = target.ndim
         if target.dtype != torch.int64 or target.ndim != self.target_axes:
             wanted = f"int64 with {self.target_axes} axes as in the first sample"
             self.findings.add(f"{name}: the target is {target.dtype} {tuple(target.shape)}, not {wanted}", label)
-            return torch.zeros(self.classes, dtype=torch.int64)
-        valid = (target >= 0) & (target < self.classes)
-        wrong = target[~valid & (target != VOID)] if target.ndim else target[~valid]
-        if wrong.numel():
-            last = self.classes - 1
-            self.findings.add(f"{name}: label {int(wrong.flatten()[0])} is not a class, expected 0..{last}", label)
-        return target[valid].flatten().bincount(minlength=self.classes)
+            return
+        wrong = labels.add(target)
+        if len(wrong):
+            accepted = f"0..{self.classes - 1}" + (f", or {VOID} for void" if target.ndim else "")
+            self.findings.add(f"{name}: label {int(wrong[0])} is not a class, expected {accepted}", label)
 
     def _check_train_label(self, index: int, target: Tensor, label: str) -> None:
         labels = self.splits.train_labels
@@ -202,7 +208,7 @@ class _Walk:
 
 def problem_of(value: Tensor, modality: Modality) -> str:
     """What is wrong with a modality's value; empty if nothing is."""
-    if tuple(value.shape) != modality.shape:
+    if not fits(tuple(value.shape), modality):
         return f"has shape {tuple(value.shape)}, declared is {modality.shape}"
     if not value.isfinite().all():
         return "holds values that are not finite"

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from robustmm import ArrayDataset, DataError, DataSplits, Modality, Sample
+from robustmm import VOID, ArrayDataset, DataError, DataSplits, Modality, Sample, Scaling
 from robustmm.data.survey import survey
 
 MODALITIES = (Modality("rgb", "vector", (2,)), Modality("depth", "vector", (1,)))
@@ -61,13 +61,50 @@ def test_survey__counts_samples_classes_and_missing_modalities() -> None:
     assert found.parts["test"].per_class.tolist() == [0, 2]
 
 
-def test_survey__counts_pixels_of_maps_and_allows_void_ones() -> None:
-    maps = torch.tensor([[[0, 1], [1, 255]]])
-    train = ArrayDataset({"rgb": torch.zeros(1, 2), "depth": torch.zeros(1, 1)}, maps, ["x"])
-    test = ArrayDataset({"rgb": torch.zeros(1, 2), "depth": torch.zeros(1, 1)}, maps, ["y"])
-    found = survey(DataSplits(MODALITIES, "segmentation", ("a", "b"), train, test))
+def dense_splits(maps: torch.Tensor) -> DataSplits:
+    """Two samples of two pixels each in both parts; a depth of 0 says that nothing was measured."""
+    modalities = (Modality("depth", "image", (1, 1, 2), Scaling(invalid=0.0), "mm"),)
+    values = torch.tensor([[0, 500], [1000, 3000]], dtype=torch.int32).view(2, 1, 1, 2)
+    train, test = (ArrayDataset({"depth": values}, maps, [f"{part}{row}" for row in range(2)]) for part in "ab")
+    return DataSplits(modalities, "segmentation", ("wall", "floor"), train, test)
+
+
+def test_survey__counts_pixels_and_maps_of_each_class_and_void_ones() -> None:
+    found = survey(dense_splits(torch.tensor([[[0, 1, 1], [1, VOID, VOID]], [[0, 0, 0], [0, 0, 0]]])))
     assert found.problems == []
-    assert found.parts["train"].per_class.tolist() == [1, 2]
+    labels = found.parts["train"].labels
+    assert (labels.per_class.tolist(), labels.maps.tolist()) == ([7, 3], [2, 1])
+    assert (labels.void, labels.all_void, labels.sizes) == (2, 0, {(2, 3): 2})
+
+
+def test_survey__measures_values_without_those_that_say_not_measured() -> None:
+    depth = survey(dense_splits(torch.tensor([[[0, 1]], [[VOID, VOID]]]))).parts["test"].values["depth"]
+    assert (depth.lowest, depth.highest, depth.mean) == (500, 3000, 1500)
+    assert (depth.invalid_share, depth.sizes) == (0.25, {(1, 2): 2})
+
+
+def test_survey__names_labels_of_maps_that_are_no_class_and_counts_maps_of_void_alone() -> None:
+    found = survey(dense_splits(torch.tensor([[[0, 1]], [[VOID, VOID]]])))
+    assert found.parts["train"].labels.all_void == 1
+    found = survey(dense_splits(torch.tensor([[[0, 2]], [[VOID, VOID]]])))
+    assert found.problems == [
+        "train: label 2 is not a class, expected 0..1, or 255 for void: sample 'a0'",
+        "test: label 2 is not a class, expected 0..1, or 255 for void: sample 'b0'",
+        "train: no sample of class 'floor'",
+    ]
+
+
+def test_survey__allows_maps_of_another_height_and_width() -> None:
+    sound = dense_splits(torch.tensor([[[0, 1]], [[0, 1]]]))
+    assert isinstance(sound.test, ArrayDataset)
+    larger = replace(sound, test=Edited(sound.test, changed(depth=torch.ones(1, 4, 6))))
+    found = survey(larger)
+    assert found.problems == []
+    assert found.parts["test"].values["depth"].sizes == {(4, 6): 2}
+    broader = replace(sound, test=Edited(sound.test, changed(depth=torch.ones(2, 1, 2))))
+    assert survey(broader).problems == [
+        "test: depth has shape (2, 1, 2), declared is (1, 1, 2): sample 'b0' (and 1 more)"
+    ]
 
 
 @pytest.mark.parametrize(
