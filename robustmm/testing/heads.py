@@ -13,10 +13,11 @@ from robustmm.testing.contract import build, check, during, require, require_clo
 
 OUTPUTS = 3
 BATCH = 4
-#: Channels and sizes of the fused levels, and the size of the target, for global and dense prediction.
+#: Channels and sizes of the fused levels, and the size of the target, for global and dense prediction. The levels are
+#: halved five times and rounded up, down to one position.
 FUSED: dict[str, tuple[tuple[int, ...], tuple[tuple[int, ...], ...], tuple[int, ...]]] = {
     "global": ((5,), ((),), ()),
-    "dense": ((4, 6, 8), ((16, 24), (8, 12), (4, 6)), (31, 47)),
+    "dense": ((4, 6, 8, 6, 8), ((16, 12), (8, 6), (4, 3), (2, 2), (1, 1)), (31, 23)),
 }
 
 
@@ -52,12 +53,28 @@ def samples_do_not_mix(component: Component) -> None:
 
 @check("head")
 def every_parameter_trains(component: Component) -> None:
-    """Each parameter gets a gradient."""
+    """Each parameter gets a gradient from the logits or a side output."""
     for form, head, fused, size in heads(component):
         with during(f"{form} prediction"):
-            logits = head.train()(fused, size)
-            torch.autograd.backward((logits * torch.randn_like(logits)).sum())
-            require_gradients(head, "backward from the logits")
+            scales = head.train().scales(fused, size)
+            torch.autograd.backward([(logits * torch.randn_like(logits)).sum() for logits in scales])
+            require_gradients(head, "backward from the logits and side outputs")
+
+
+@check("head")
+def side_outputs_follow_the_logits(component: Component) -> None:
+    """What is supervised in training is the logits at the target's size, then side outputs that are no larger."""
+    for form, head, fused, size in heads(component):
+        with during(f"{form} prediction"), torch.no_grad():
+            first, *coarser = head.eval().scales(fused, size)
+            require_close(first, head(fused, size), "the first scale and the logits")
+            largest = first.shape[2:].numel()
+            for logits in coarser:
+                shape = tuple(logits.shape)
+                require(shape[:2] == (BATCH, OUTPUTS), f"a side output is {shape}, logits are {tuple(first.shape)}")
+                require_finite(logits, "a side output")
+                require(logits.shape[2:].numel() <= largest, f"a side output is {shape}, larger than the scale before")
+                largest = logits.shape[2:].numel()
 
 
 @check("head")

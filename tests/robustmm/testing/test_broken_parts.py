@@ -112,6 +112,11 @@ class HeadWithBiasTwice(LinearHead):
         return self.linear(fused[-1])
 
 
+class HeadOfCoarseFirst(LinearHead):
+    def scales(self, fused, size):
+        return [self(fused, size) / 2, self(fused, size)]
+
+
 def head(cls):
     return component(cls, suits=frozenset({"global"}))
 
@@ -195,6 +200,7 @@ CASES = [
     Broken("head", "logits_have_the_targets_size", head(HeadOfOneClass), r"\(4, 1\), target size is \(\)"),
     Broken("head", "samples_do_not_mix", head(HeadThatMixes), "a sample in a batch and alone"),
     Broken("head", "every_parameter_trains", head(HeadWithIdleParameter), "no gradient reaches idle"),
+    Broken("head", "side_outputs_follow_the_logits", head(HeadOfCoarseFirst), "the first scale and the logits"),
     Broken("head", "linear_parts_add_up", head(HeadWithBiasTwice), "sum of the linear parts and logits"),
     Broken("missing_policy", "present_rows_stay", policy(ChangesPresent), "present rows of the feature of m0"),
     Broken("missing_policy", "absent_rows_leave_no_trace", policy(Leaks), "absent rows of m0"),
