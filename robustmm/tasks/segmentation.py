@@ -140,7 +140,7 @@ class SegmentationTask(Task):
         Raises:
             DataError: on the CPU, a label is neither a class nor void.
         """
-        if target.device.type == "cpu":
+        if _may_look(target):
             checked_labels(target, self.num_outputs, self.ignore_index, "target")
             return target, None
         wrong = (target != self.ignore_index) & ((target < 0) | (target >= self.num_outputs))
@@ -191,6 +191,11 @@ class SegmentationTask(Task):
     def chance(self) -> float:
         """1 / C: the mean accuracy of a constant prediction. Its mIoU is no larger, whatever the classes' shares."""
         return super().chance()
+
+
+def _may_look(target: Tensor) -> bool:
+    """Whether values can be read without waiting for a device."""
+    return target.device.type == "cpu"
 
 
 def _ratio(summed: Tensor, weight: Tensor) -> Tensor:

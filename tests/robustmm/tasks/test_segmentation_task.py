@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from robustmm import VOID, DataError, SegmentationTask
+from robustmm.tasks import segmentation
 
 CLASSES = ("wall", "floor", "chair")
 LN2, LN4 = math.log(2), math.log(4)
@@ -125,6 +126,31 @@ def test_loss__refuses_a_label_that_is_no_class(label: int) -> None:
     with pytest.raises(DataError) as caught:
         SegmentationTask(CLASSES).loss(LOGITS, maps([[0, 1, label], [0, 0, 0]]))
     assert str(caught.value) == (f"target: label {label} is not a class: labels must be 0..2, or 255 for void")
+
+
+def test_loss__off_the_cpu_is_nan_where_a_label_is_no_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = SegmentationTask(CLASSES, class_weights=(1.0, 2.0, 5.0), dice_weight=0.5)
+    wrong = maps([[0, 1, 7], [2, VOID, VOID]])
+    expected = task.loss(LOGITS, TARGET).item(), task.sample_losses(LOGITS, TARGET).tolist()
+    monkeypatch.setattr(segmentation, "_may_look", lambda target: False)
+    assert task.loss(LOGITS, wrong).isnan()
+    assert task.sample_losses(LOGITS, wrong).isnan().tolist() == [True, False]
+    assert (task.loss(LOGITS, TARGET).item(), task.sample_losses(LOGITS, TARGET).tolist()) == expected
+
+
+@pytest.mark.gpu
+def test_segmentation__gives_on_a_gpu_what_it_gives_on_the_cpu() -> None:
+    task = SegmentationTask(CLASSES, class_weights=(1.0, 2.0, 5.0), dice_weight=0.5)
+    losses, metrics = task.loss(LOGITS, TARGET), task.metrics()
+    metrics.update(LOGITS, TARGET)
+    task.cuda()
+    with torch.autocast("cuda", dtype=torch.float16):
+        assert task.loss(LOGITS.cuda(), TARGET.cuda()).item() == pytest.approx(losses.item())
+        assert task.loss(LOGITS.cuda(), maps([[0, 1, 7], [2, VOID, VOID]]).cuda()).isnan()
+    there = task.metrics()
+    there.update(LOGITS.cuda(), TARGET.cuda())
+    assert there.confusion.is_cuda
+    assert there.compute() == metrics.compute()
 
 
 def test_loss_over__sums_scales_each_with_the_label_at_its_size() -> None:
