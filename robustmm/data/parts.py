@@ -57,9 +57,9 @@ class Part:
 
     def targets(self) -> Iterator[Tensor]:
         """Every sample's label, read alone where the data set can, without augmentation."""
-        read = getattr(self.dataset, "target", None)
+        read = getattr(self.dataset, "target", None)  # a method, or the tensor of all labels of an ArrayDataset
         for index in self.indices:
-            yield self.dataset[index]["target"] if read is None else read(index)
+            yield read(index) if callable(read) else self.dataset[index]["target"]
 
     def without_augmentation(self) -> Part:
         """The same samples as they are."""

@@ -162,3 +162,24 @@ def test_split_parts__reads_only_the_modalities_of_the_run():
     parts = split_parts(splits(train=data, test=data), seed=0, fraction=0.25, carve_seed=0, modalities=["depth"])
     assert asked == [["depth"], ["depth"]]
     assert list(parts.train[0, 0][1]["inputs"]) == ["depth"]
+
+
+class ReadsLabelsAlone:
+    """Samples that must not be read where labels are asked for."""
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        raise AssertionError("the inputs are not needed")
+
+    def target(self, index):
+        return torch.tensor(10 + index)
+
+
+def test_part__targets_are_read_alone_where_the_data_set_can():
+    assert [int(target) for target in Part(ReadsLabelsAlone(), [2, 0]).targets()] == [12, 10]
+
+
+def test_part__targets_of_arrays_are_those_of_the_samples():
+    assert [int(target) for target in Part(arrays(4), [3, 0]).targets()] == [1, 0]
