@@ -83,11 +83,13 @@ def place_copy(source: Path, target: Path) -> None:
 
 
 def read_back(splits: DataSplits, track: Track) -> None:
-    """Read every sample of both parts.
+    """Read every sample of every part.
 
     Raises:
         DataError: a file that was written cannot be read, or holds a label that is no class.
     """
-    for name, part in (("checking train", splits.train), ("checking test", splits.test)):
-        for index in track(name, range(len(part))):
-            part[index]
+    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    for name, part in parts.items():
+        if part is not None:
+            for index in track(f"checking {name}", range(len(part))):
+                part[index]

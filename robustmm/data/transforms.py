@@ -49,7 +49,7 @@ class Augmentation(Options):
         saturation: Likewise.
         value: Added to the value (three channels) or the intensity (otherwise): from [-value, value], in levels of 255.
         brightness: Added: from [-brightness, brightness], as a share of the full scale.
-        contrast: Multiplied by a factor from [1 - contrast, 1 + contrast].
+        contrast: Multiplied by a factor from [1 - contrast, 1 + contrast], so that 0 stays 0.
         noise: Largest deviation of Gaussian noise, as a share of the full scale; drawn from [0, noise].
         blur: Probability of a Gaussian blur of 0.5 to 1.5 pixels.
 
@@ -305,7 +305,7 @@ def _shading(options: Augmentation) -> Any:
     if options.brightness or options.contrast:
         steps.append(
             library.RandomBrightnessContrast(
-                brightness_limit=options.brightness, contrast_limit=options.contrast, ensure_safe_range=True, p=1
+                brightness_limit=options.brightness, contrast_limit=options.contrast, ensure_safe_range=False, p=1
             )
         )
     if options.blur:

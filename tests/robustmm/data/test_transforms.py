@@ -224,6 +224,17 @@ def test_joint_transform__value_is_shifted_within_its_levels():
     assert 15 < max(shifts) <= 25
 
 
+def test_joint_transform__contrast_and_brightness_go_both_ways():
+    for options in ({"contrast": 0.3}, {"brightness": 0.3}):
+        means = [
+            float(changed(options, seed, sample=coordinates(20, 26))["inputs"]["rgb"].float().mean())
+            for seed in range(20)
+        ]
+        plain = float(coordinates(20, 26)["inputs"]["rgb"].float().mean())
+        assert min(means) < 0.9 * plain
+        assert max(means) > 1.1 * plain
+
+
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
 def test_joint_transform__hue_and_saturation_are_scaled(dtype):
     sample = colour([0, 0, 0], dtype)
