@@ -104,7 +104,7 @@ def robustmm_register_heads(register: Callable[[Component], None]) -> None:
             DeepLabV3PlusOptions,
             "Dilated convolutions on the coarsest fused level, joined with one fine level; encoders are not dilated.",
             f"Chen et al., ECCV 2018, arXiv:1802.02611; {SOURCE}",
-            fidelity="part",
+            fidelity="rebuilt",
             suits=DENSE,
         )
     )

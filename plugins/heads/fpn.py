@@ -89,6 +89,7 @@ def robustmm_register_heads(register: Callable[[Component], None]) -> None:
             FPNOptions,
             "Feature pyramid over the four coarsest fused levels, without BatchNorm.",
             f"Kirillov et al., CVPR 2019, arXiv:1901.02446; {SOURCE}",
+            fidelity="rebuilt",
             suits=DENSE,
         )
     )

@@ -63,6 +63,7 @@ def robustmm_register_heads(register: Callable[[Component], None]) -> None:
             SegFormerOptions,
             "One linear layer per fused level, joined by a 1x1 convolution.",
             f"Xie et al., NeurIPS 2021, arXiv:2105.15203; {SOURCE}",
+            fidelity="rebuilt",
             suits=DENSE,
         )
     )

@@ -22,7 +22,7 @@ class UNetOptions(Options):
 
     Args:
         decoder_channels: Width of each step from coarse to fine. As many as levels end at twice the finest level's
-            size, one less at that level's own size, which costs about half.
+            size, one less at that level's own size, at about half of the head's cost.
     """
 
     decoder_channels: tuple[Annotated[int, Field(gt=0)], ...] | None = Field(
@@ -85,6 +85,7 @@ def robustmm_register_heads(register: Callable[[Component], None]) -> None:
             UNetOptions,
             "Decoder of U-Net over all fused levels, at twice the size of the finest.",
             f"Ronneberger et al., MICCAI 2015, arXiv:1505.04597; {SOURCE}",
+            fidelity="rebuilt",
             suits=DENSE,
         )
     )

@@ -64,6 +64,7 @@ def robustmm_register_heads(register: Callable[[Component], None]) -> None:
             UPerNetOptions,
             "Pyramid pooling and a feature pyramid over the coarsest fused levels.",
             f"Xiao et al., ECCV 2018, arXiv:1807.10221; {SOURCE}",
+            fidelity="rebuilt",
             suits=DENSE,
         )
     )

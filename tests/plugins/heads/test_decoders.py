@@ -205,6 +205,7 @@ def test_decoder__refuses_impossible_options(options, given, message):
         options(**given)
 
 
+@pytest.mark.slow  # a process of its own imports torch
 def test_decoders__offering_them_does_not_import_the_library():
     code = (
         "import sys\n"
