@@ -17,7 +17,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from robustmm import Component, DataError, DataSplits, Modality, Options, Scaling, hookimpl
+from robustmm import VOID, Component, DataError, DataSplits, Modality, Options, Scaling, hookimpl
 
 from ._audio import LogMel
 from ._cells import CellReader, Kind, Unreadable, read_label_map
@@ -26,8 +26,6 @@ from ._manifest_dataset import ManifestDataset, first_few, refuse_absent_files
 from ._manifest_tables import Part, Table, by_split, class_index, class_names, groups_of, read_class, sample_names
 
 NAME = "manifest"
-#: Label of pixels that count nowhere.
-IGNORE = 255
 _log = logging.getLogger("robustmm.data")
 
 
@@ -77,7 +75,8 @@ class ManifestOptions(Options):
     Args:
         csv: One file with a split column, or one file per part.
         modalities: Name -> what it is, in column order.
-        task: ``classification``: the target is a class; ``segmentation``: it is a file of class indices per pixel.
+        task: ``classification``: the target is a class; ``segmentation``: it is a file of class indices per pixel,
+            255 where nothing counts.
         target: Column of the target.
         classes: Class names in order; by default those of the training part, sorted. Needed for segmentation.
         target_size: ``[H, W]`` to which label maps are brought; for segmentation.
@@ -92,7 +91,7 @@ class ManifestOptions(Options):
     csv: str | dict[Part, str] = Field(description="one file with a split column, or {train: ..., test: ...}")
     modalities: dict[str, ColumnOptions] = Field(min_length=1, description="name -> column, kind and size")
     task: Literal["classification", "segmentation"] = Field("classification", description="what the target is")
-    target: str = Field("label", description="column of the class, or of the label map's path")
+    target: str = Field("label", description="column of the class, or of a label map's path (255 is void)")
     classes: tuple[str, ...] = Field((), description="class names in order; default: those of training, sorted")
     target_size: tuple[int, int] | None = Field(None, description="[H, W] of label maps; for segmentation")
     split_column: str = Field("split", description="column that says train, val or test, where csv is one file")
@@ -187,7 +186,7 @@ def make_datasets(
         folder = table.path.parent if options.root is None else expand(options.root, NAME)
         if options.task == "segmentation":
             size = options.target_size or ()
-            read_target = partial(read_label_map, folder=folder, size=size, num_classes=len(classes), ignore=IGNORE)
+            read_target = partial(read_label_map, folder=folder, size=size, num_classes=len(classes), ignore=VOID)
         else:
             labels_of(table, options, classes)  # every class is known before training begins
             read_target = partial(read_class, classes=classes, by_number=bool(options.classes))
