@@ -114,6 +114,7 @@ _HOME = {
     "robustmm.models.missing": ("MissingPolicy",),
     "robustmm.models.modes": ("evaluating",),
     "robustmm.models.scaler": ("Scaler",),
+    "robustmm.models.stagewise": ("StagewiseTrunk",),
     "robustmm.models.trunk": (
         "Features",
         "Trunk",
@@ -222,6 +223,7 @@ if TYPE_CHECKING:
     from robustmm.models.missing import MissingPolicy as MissingPolicy
     from robustmm.models.modes import evaluating as evaluating
     from robustmm.models.scaler import Scaler as Scaler
+    from robustmm.models.stagewise import StagewiseTrunk as StagewiseTrunk
     from robustmm.models.trunk import Features as Features
     from robustmm.models.trunk import LateTrunk as LateTrunk
     from robustmm.models.trunk import Trunk as Trunk

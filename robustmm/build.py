@@ -198,19 +198,21 @@ def _blueprint(
 
 
 def _check_form(builder: Builder, task: Task, modalities: Sequence[Modality]) -> None:
-    """Refuse a head or a fusion that is not for the task's form, global or dense, and modalities that are no maps.
+    """Refuse trunk, head and fusion that are not for the task's form, global or dense, and modalities that are no maps.
 
     Raises:
         ConfigError: names every such part, and what to use instead.
     """
     problems = []
-    for kind, form in (("head", "dense" if task.dense else "global"), ("fusion", "map" if task.dense else "vector")):
+    form = "dense" if task.dense else "global"
+    for kind, wanted in (("trunk", form), ("head", form), ("fusion", "map" if task.dense else "vector")):
         component = builder.used[kind]
-        if component.suits and form not in component.suits:
-            fitting = [one.name for one in builder.registry.all(kind) if not one.suits or form in one.suits]
+        if component.suits and wanted not in component.suits:
+            fitting = [one.name for one in builder.registry.all(kind) if not one.suits or wanted in one.suits]
             problems.append(
-                f"model.{kind}: '{component.name}' is for {' or '.join(sorted(component.suits))} prediction, and the "
-                f"task '{builder.used['task'].name}' is {form}; use one of {', '.join(fitting)}"
+                f"model.{kind}: '{component.name}' is for {' or '.join(sorted(component.suits))} "
+                f"{'features' if kind == 'fusion' else 'prediction'}, and the task '{builder.used['task'].name}' is "
+                f"{form}; use one of {', '.join(fitting)}"
             )
     if task.dense:
         problems += [

@@ -28,7 +28,14 @@ PROJECT, SETUPTOOLS = PYPROJECT["project"], PYPROJECT["tool"]["setuptools"]
 #: Folder -> the package it is shipped as.
 HOMES = {"robustmm": "robustmm", "plugins": "robustmm_plugins"}
 #: Import name -> distribution, where they differ.
-DISTRIBUTIONS = {"yaml": "pyyaml", "pil": "pillow", "pydantic-core": "pydantic"}
+DISTRIBUTIONS = {
+    "yaml": "pyyaml",
+    "pil": "pillow",
+    "pydantic-core": "pydantic",
+    "cv2": "opencv-python-headless",
+}
+#: Functions that import a part of one library.
+IMPORTERS = {"import_smp": "segmentation_models_pytorch", "import_torchvision": "torchvision", "import_cv2": "cv2"}
 #: Needed without an import of ours: torch.utils.tensorboard, which we use, is built on it.
 INDIRECT = {"tensorboard"}
 #: Data sets that come with the package.
@@ -59,11 +66,22 @@ def imported_distributions() -> Iterator[str]:
                     yield from (alias.name.partition(".")[0] for alias in node.names)
                 elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
                     yield node.module.partition(".")[0]
-                elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2].startswith("import_"):
-                    texts = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
-                    yield from (text.partition(".")[0] for text in texts if isinstance(text, str))
-                    if ast.unparse(node.func) == "import_torchvision":
-                        yield "torchvision"
+                elif isinstance(node, ast.Call):
+                    yield from _imported_by(node)
+
+
+def _imported_by(call: ast.Call) -> Iterator[str]:
+    name = ast.unparse(call.func).rpartition(".")[2]
+    if name in IMPORTERS:
+        yield IMPORTERS[name]
+    elif name.startswith("import_"):
+        parts = [
+            part
+            for argument in call.args
+            for part in (argument.values[:1] if isinstance(argument, ast.JoinedStr) else [argument])
+        ]
+        texts = [part.value for part in parts if isinstance(part, ast.Constant)]
+        yield from (text.partition(".")[0] for text in texts if isinstance(text, str))
 
 
 # What pyproject.toml says

@@ -61,12 +61,10 @@ def read_mat(path: Path) -> Mapping[str, Any]:
     """Variables of a MATLAB 5 file.
 
     Raises:
-        DataError: SciPy is not installed, or the file cannot be read.
+        DataError: the file cannot be read.
     """
-    try:
-        from scipy.io import loadmat
-    except ImportError:
-        raise DataError(f"data set '{NAME}' needs SciPy to read {path}: pip install 'robustmm[matlab]'") from None
+    from scipy.io import loadmat  # takes a moment: only where the file is read
+
     try:
         content: Mapping[str, Any] = loadmat(path)
     except (ValueError, TypeError, OSError, NotImplementedError) as error:

@@ -8,11 +8,20 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from robustmm import Component, Modality, Options, RobustmmError, ShapeError, TrunkParts, did_you_mean, hookimpl
+from robustmm import (
+    Component,
+    Modality,
+    Options,
+    RobustmmError,
+    ShapeError,
+    StagewiseTrunk,
+    TrunkParts,
+    did_you_mean,
+    hookimpl,
+)
 
 from .._esanet import HE_INIT_HELP, conv_bn_act, he_initialise  # noqa: TID252  # installed under another name
 from ._context import PyramidPooling
-from ._stagewise import StagewiseTrunk
 
 Context = Literal["ppm", "appm", "none"]
 Positive = Annotated[int, Field(gt=0)]

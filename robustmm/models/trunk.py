@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from robustmm.errors import ShapeError
 from robustmm.masks import where_present
 from robustmm.models.encoder import Encoder, pooled
 from robustmm.models.fusion import Fusion
 from robustmm.models.missing import MissingPolicy
-from robustmm.models.modes import evaluating
+from robustmm.models.rows import RowRunner, refuse_other_sizes, rows_to_run
 from robustmm.models.scaler import Scaler
 from robustmm.types import FeatureEdit, Modality
 
@@ -118,13 +117,13 @@ class LateTrunk(Trunk):
         self.shapes = {modality.name: modality.shape for modality in modalities}
         self.scalers = nn.ModuleDict({modality.name: Scaler(modality) for modality in modalities})
         self.encoders = nn.ModuleDict({name: encoders[name] for name in self.modalities})
+        self.widths = {name: encoders[name].channels[-1] for name in self.modalities}
         self.fusion = fusion
         self.policy = policy
         self.dense = dense
         self.skip_absent = skip_absent and not policy.encodes_absent
         self.fused_channels = fusion.channels
-        #: By modality and input shape: shapes of the levels, of which a batch without the modality has zeros.
-        self._level_shapes: dict[tuple[str, torch.Size], list[torch.Size]] = {}
+        self._run = RowRunner()
 
     @classmethod
     def of(cls, parts: TrunkParts) -> LateTrunk:
@@ -154,45 +153,25 @@ class LateTrunk(Trunk):
             name: self._encode_one(name, inputs[name], presence[:, column])
             for column, name in enumerate(self.modalities)
         }
-        _refuse_other_sizes(features)
+        for level, maps in enumerate(zip(*features.values(), strict=False)):
+            refuse_other_sizes(level, dict(zip(features, maps, strict=True)))
         return features
 
     def _encode_one(self, name: str, x: Tensor, present: Tensor) -> list[Tensor]:
         x = self.policy.on_input(self.scalers[name](x), present.to(x.device, non_blocking=True), modality=name)
-        if not self.skip_absent:
-            return self._levels(name, x)
-        rows = present.nonzero().squeeze(1)
-        if len(rows) == len(x) or (len(rows) == 1 and self.training):
-            return self._levels(name, x)
-        if len(rows) == 0:
-            return [x.new_zeros(len(x), *shape) for shape in self._shapes_of(name, x)]
-        rows = rows.to(x.device, non_blocking=True)
-        levels = self._levels(name, x.index_select(0, rows))
-        return [level.new_zeros(len(x), *level.shape[1:]).index_copy(0, rows, level) for level in levels]
+        rows = rows_to_run(present, training=self.training) if self.skip_absent else None
+        if rows is not None and len(rows) == 0 and not self.dense:
+            return [x.new_zeros(len(x), self.widths[name])]
+        return self._levels(name, x, rows)
 
-    def _levels(self, name: str, x: Tensor) -> list[Tensor]:
-        try:
-            levels: list[Tensor] = self.encoders[name](x)
-        except ValueError as error:
-            if len(x) > 1 or not self.training:
-                raise
-            raise ShapeError(
-                f"the encoder of {name} cannot train on a batch of one sample ({error}); use a data.batch_size of at "
-                f"least 2, or an encoder without BatchNorm"
-            ) from error
-        return levels if self.dense else [pooled(levels[-1])]
-
-    def _shapes_of(self, name: str, x: Tensor) -> list[torch.Size]:
-        """Shapes that the levels would have; of maps from one row, which is encoded once for each size of input."""
+    def _levels(self, name: str, x: Tensor, rows: Tensor | None = None) -> list[Tensor]:
         encoder = self.encoders[name]
-        assert isinstance(encoder, Encoder)
-        if not self.dense:
-            return [torch.Size(encoder.channels[-1:])]
-        key = (name, x.shape[1:])
-        if key not in self._level_shapes:
-            with torch.no_grad(), evaluating(encoder):
-                self._level_shapes[key] = [level.shape[1:] for level in self._levels(name, x[:1])]
-        return self._level_shapes[key]
+
+        def levels(part: Tensor) -> list[Tensor]:
+            maps: list[Tensor] = encoder(part)
+            return maps if self.dense else [pooled(maps[-1])]
+
+        return self._run(f"the encoder of {name}", encoder, levels, x, rows)
 
     def _fuse(self, features: Features, presence: Tensor, edit: FeatureEdit | None) -> list[Tensor]:
         counted = self._counted(presence)
@@ -253,19 +232,3 @@ class LateTrunk(Trunk):
             for name, part in parts.items():
                 summands[name].append(part)
         return summands
-
-
-def _refuse_other_sizes(features: Features) -> None:
-    """Maps are fused position by position.
-
-    Raises:
-        ShapeError: the modalities' levels differ in size.
-    """
-    for level, maps in enumerate(zip(*features.values(), strict=False)):
-        sizes = {name: tuple(one.shape[2:]) for name, one in zip(features, maps, strict=True)}
-        if len(set(sizes.values())) > 1:
-            listed = ", ".join(f"{name} {'x'.join(map(str, size))}" for name, size in sizes.items())
-            raise ShapeError(
-                f"level {level} is {listed}; fusion needs maps of one size: bring the modalities to one size, with the "
-                f"data set's option where it has one, and use encoders that halve it equally often"
-            )

@@ -51,7 +51,7 @@ class SegmentationTask(Task):
         The cross-entropy and its weighting are those of TUI-NICR/ESANet, where a batch without valid pixels is 0 / 0.
     """
 
-    default_head = "linear"
+    default_head = "unet"
     dense = True
 
     class_weights: Tensor | None

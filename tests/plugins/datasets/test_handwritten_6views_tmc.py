@@ -1,6 +1,5 @@
 """The reader of the TMC split: on a file of the same layout written here, and on the real one where it is there."""
 
-import sys
 
 import numpy as np
 import pytest
@@ -76,10 +75,3 @@ def test_tmc__rows_are_those_of_the_shipped_table_in_every_view(external_data):
     assert torch.equal(labels[rows], splits.train.target)
     for name, values in splits.train.inputs.items():
         torch.testing.assert_close(values, views[name][rows], rtol=1e-4, atol=1e-4)
-
-
-def test_tmc__without_scipy_names_the_extra(tmp_path, monkeypatch):
-    write_mat(tmp_path)
-    monkeypatch.setitem(sys.modules, "scipy.io", None)
-    with pytest.raises(DataError, match=r"needs SciPy to read .*: pip install 'robustmm\[matlab\]'"):
-        plugin.build_handwritten_6views_tmc(root=str(tmp_path))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from robustmm import ShapeError, evaluating
+from robustmm.errors import ShapeError
+from robustmm.models.modes import evaluating
 
 #: (B, ...) -> levels, (B, ...) each.
 Levels = Callable[[Tensor], Sequence[Tensor]]
@@ -67,8 +68,24 @@ def whole(name: str, run: Levels, x: Tensor) -> list[Tensor]:
     try:
         return list(run(x))
     except ValueError as error:
-        if len(x) > 1:
+        if len(x) > 1 or not torch.is_grad_enabled():
             raise
         raise ShapeError(
-            f"{name} cannot train on a batch of one sample ({error}); use a data.batch_size of at least 2"
+            f"{name} cannot train on a batch of one sample ({error}); use a data.batch_size of at least 2, or parts "
+            f"without BatchNorm"
         ) from error
+
+
+def refuse_other_sizes(level: int, maps: Mapping[str, Tensor]) -> None:
+    """Maps are fused position by position.
+
+    Raises:
+        ShapeError: the modalities' maps of a level differ in size.
+    """
+    sizes = {name: "x".join(map(str, one.shape[2:])) for name, one in maps.items()}
+    if len(set(sizes.values())) > 1:
+        listed = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        raise ShapeError(
+            f"level {level} is {listed}; fusion needs maps of one size: bring the modalities to one size, with the "
+            f"data set's option where it has one, and use encoders that halve it equally often"
+        )

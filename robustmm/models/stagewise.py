@@ -7,20 +7,15 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from robustmm import (
-    Encoder,
-    FeatureEdit,
-    Features,
-    Fusion,
-    MissingPolicy,
-    Modality,
-    Scaler,
-    ShapeError,
-    Trunk,
-    where_present,
-)
-
-from ._rows import RowRunner, rows_to_run, whole
+from robustmm.errors import ShapeError
+from robustmm.masks import where_present
+from robustmm.models.encoder import Encoder
+from robustmm.models.fusion import Fusion
+from robustmm.models.missing import MissingPolicy
+from robustmm.models.rows import RowRunner, refuse_other_sizes, rows_to_run, whole
+from robustmm.models.scaler import Scaler
+from robustmm.models.trunk import Features, Trunk
+from robustmm.types import FeatureEdit, Modality
 
 
 class StagewiseTrunk(Trunk):
@@ -125,7 +120,7 @@ class StagewiseTrunk(Trunk):
             if level > 0:
                 features[self.carrier].append(self._stage(level, maps[-1], rows))
             shown: Mapping[str, Tensor] = self._shown(features, presence, level)
-            _refuse_other_sizes(level, shown)
+            refuse_other_sizes(level, shown)
             if edit is not None:
                 shown = edit(level, shown, presence)
             maps.append(self.fusion(level, shown, counted))
@@ -193,18 +188,3 @@ def _check_carried(fused: Sequence[int], own: Sequence[int], carrier: str) -> No
                 f"level {level}: the fusion gives {given} channels, and the next stage of the carrier {carrier} takes "
                 f"{taken}; use a fusion that keeps the channels, such as se_add"
             )
-
-
-def _refuse_other_sizes(level: int, shown: Mapping[str, Tensor]) -> None:
-    """Maps are fused position by position.
-
-    Raises:
-        ShapeError: the modalities' maps differ in size.
-    """
-    sizes = {name: "x".join(map(str, one.shape[2:])) for name, one in shown.items()}
-    if len(set(sizes.values())) > 1:
-        listed = ", ".join(f"{name} {size}" for name, size in sizes.items())
-        raise ShapeError(
-            f"level {level} is {listed}; fusion needs maps of one size: bring the modalities to one size, with the "
-            f"data set's option where it has one, and use encoders that halve it equally often"
-        )
