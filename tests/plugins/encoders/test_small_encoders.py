@@ -79,3 +79,11 @@ def test_small_encoders__refuse_another_rank(build, options, layout):
         ShapeError, match=rf"takes samples of shape {layout}, modality 'x' \(image\) has \(1, 2, 3, 4\)"
     ):
         build(Modality("x", "image", (1, 2, 3, 4)), **dict(options()))
+
+
+def test_small_cnn__of_full_size_keeps_the_grid_once():
+    picture = Modality("rgb", "image", (3, 13, 10))
+    encoder = build_small_cnn(picture, widths=(4, 5, 6), dropout=0.0, full_size=True)
+    assert encoder.reductions == (1, 2, 4)
+    levels = encoder(torch.randn(2, 3, 13, 10))
+    assert [tuple(level.shape[1:]) for level in levels] == [(4, 13, 10), (5, 7, 5), (6, 4, 3)]
