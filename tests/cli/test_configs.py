@@ -20,8 +20,8 @@ from robustmm.plugin_manager import get_plugins, set_plugins_dirs
 
 FOLDER = Path(__file__).parents[2] / "configs"
 CONFIGS = sorted(path for path in FOLDER.rglob("*.yaml") if "base" not in path.relative_to(FOLDER).parts)
-#: Data sets that are not part of the project: they lie below the folder that ROBUSTMM_DATA names. Of some, tiny ones are
-#: written in the right layout instead.
+#: Data sets that are not part of the project: they lie below the folder that ROBUSTMM_DATA names. Of others, tiny ones
+#: are written in the right layout instead.
 FOREIGN = {"av_digits", "tcga_breast", "handwritten_6views_tmc"}
 OFFICIAL = {"nyu": "nyuv2", "sunrgbd": "sunrgbd", "cityscapes": "cityscapes"}
 PREPARED = {"pothole": "pothole_rgbd", "mslesion": "ms_lesion_mri"}
