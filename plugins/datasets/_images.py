@@ -228,6 +228,7 @@ class ImageDataset:
         self.num_classes = num_classes
         self.on_unreadable = on_unreadable
         self._transform = JointTransform(augmentation or Augmentation(), size, roles)
+        self._still = JointTransform(Augmentation(), size, roles)
         self._warned: set[str] = set()
 
     def __len__(self) -> int:
@@ -262,11 +263,11 @@ class ImageDataset:
 
     def augment(self, sample: Sample, generator: torch.Generator) -> Sample:
         """Inputs and label brought to one size, with the random changes of training."""
-        inputs = sample["inputs"]
-        if isinstance(inputs, Pictures):
-            native = {name: None if picture is None else _as_tensor(picture) for name, picture in inputs.native.items()}
-            sample = {"inputs": native, "target": sample["target"], "id": sample["id"]}
-        return self._transform(sample, generator)
+        return self._transform(_as_read(sample), generator)
+
+    def at_training_size(self, sample: Sample) -> Sample:
+        """Inputs and label brought to the size of training, without random changes."""
+        return self._still(_as_read(sample), torch.Generator())
 
     def only(self, names: Sequence[str]) -> ImageDataset:
         """The same samples, of which only these modalities are read."""
@@ -306,6 +307,15 @@ class ImageDataset:
         if picture.ndim not in (2, 3) or channels != self.channels[name] or not picture.size:
             return None, f"{place} ({name}): has shape {picture.shape}, expected {self.channels[name]} channels"
         return picture, ""
+
+
+def _as_read(sample: Sample) -> Sample:
+    """The sample with its pictures in the size in which they were read, where that is known."""
+    inputs = sample["inputs"]
+    if not isinstance(inputs, Pictures):
+        return sample
+    native = {name: None if picture is None else _as_tensor(picture) for name, picture in inputs.native.items()}
+    return {"inputs": native, "target": sample["target"], "id": sample["id"]}
 
 
 def _as_tensor(picture: Array) -> Tensor:

@@ -19,9 +19,10 @@ class Dataset(Protocol):
     """Map-style data set. Samples may lack modalities: the key is missing or None.
 
     A training set may also have ``augment(sample, generator) -> Sample``; it is called in training alone, with a
-    generator seeded from (seed, epoch, index), so that workers and resumed runs draw the same. Where reading inputs is
-    slow it may have ``target(index) -> Tensor``, which reads the label alone, and ``only(names) -> Dataset``, the same
-    samples with these modalities.
+    generator seeded from (seed, epoch, index), so that workers and resumed runs draw the same. Where it also brings
+    samples to one size, ``at_training_size(sample) -> Sample`` does that alone. Where reading inputs is slow it may
+    have ``target(index) -> Tensor``, which reads the label alone, and ``only(names) -> Dataset``, the same samples with
+    these modalities.
     """
 
     def __len__(self) -> int: ...

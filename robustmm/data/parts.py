@@ -28,12 +28,21 @@ class Part:
         dataset: Where the samples come from.
         indices: Their indices there.
         augment_seed: Seed of the augmentation; None means none.
+        at_training_size: Whether samples without augmentation have the sizes of training all the same.
     """
 
-    def __init__(self, dataset: Dataset, indices: Sequence[int], *, augment_seed: int | None = None) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        indices: Sequence[int],
+        *,
+        augment_seed: int | None = None,
+        at_training_size: bool = False,
+    ) -> None:
         self.dataset = dataset
         self.indices = list(indices)
         self.augment_seed = augment_seed
+        self.at_training_size = at_training_size
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -44,6 +53,8 @@ class Part:
         augment = getattr(self.dataset, "augment", None)
         if augment is not None and self.augment_seed is not None:
             sample = augment(sample, generator_for(self.augment_seed, "augment", epoch, position))
+        elif self.at_training_size and hasattr(self.dataset, "at_training_size"):
+            sample = self.dataset.at_training_size(sample)
         return position, sample
 
     def __getitems__(self, keys: Sequence[tuple[int, int]]) -> Sequence[tuple[int, Sample]] | Batch:
@@ -62,8 +73,8 @@ class Part:
             yield read(index) if callable(read) else self.dataset[index]["target"]
 
     def without_augmentation(self) -> Part:
-        """The same samples as they are."""
-        return Part(self.dataset, self.indices)
+        """The same samples without random changes, still in the sizes of training, so that they make batches."""
+        return Part(self.dataset, self.indices, at_training_size=True)
 
 
 @dataclass(frozen=True)

@@ -194,6 +194,15 @@ def test_image_dataset__augment_without_options_resizes_as_reading_does(make):
     assert augmented["target"].shape == SIZE
 
 
+def test_image_dataset__at_training_size_changes_nothing_but_the_size(make):
+    dataset = make(augmentation=Augmentation(flip=1.0, value=100.0))
+    sample = dataset[0]
+    still = dataset.at_training_size(sample)
+    assert still["target"].shape == SIZE
+    for name, value in sample["inputs"].items():
+        assert torch.equal(value, still["inputs"][name])
+
+
 def test_image_dataset__takes_samples_of_plain_tensors_as_well(make):
     dataset = make(augmentation=Augmentation(flip=1.0))
     sample = dataset[0] | {"inputs": dict(dataset[0]["inputs"])}

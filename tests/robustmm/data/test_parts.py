@@ -143,6 +143,28 @@ def test_part__augments_in_training_alone():
     assert torch.equal(Part(data, [2, 3])[1, 0][1]["inputs"]["rgb"], data[3]["inputs"]["rgb"])
 
 
+def test_part__without_augmentation_keeps_the_sizes_of_training():
+    class Growing:
+        """Labels of another size each, brought to one by ``augment`` and ``at_training_size``."""
+
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            return {"inputs": {"rgb": torch.zeros(2)}, "target": torch.zeros(index + 1, 3), "id": str(index)}
+
+        def at_training_size(self, sample):
+            return sample | {"target": sample["target"][:1]}
+
+        def augment(self, sample, generator):
+            return self.at_training_size(sample) | {"inputs": {"rgb": torch.ones(2)}}
+
+    plain = Part(Growing(), [0, 1], augment_seed=0).without_augmentation()
+    assert plain[1, 0][1]["target"].shape == (1, 3)
+    assert not plain[1, 0][1]["inputs"]["rgb"].any()
+    assert Part(Growing(), [0, 1])[1, 0][1]["target"].shape == (2, 3)  # validation: labels as they are
+
+
 def test_part__positions_are_those_of_the_part():
     part = Part(arrays(6), [5, 1, 3])
     batch = part.__getitems__([(2, 0), (0, 0)])
