@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from pydantic import Field
@@ -124,6 +125,11 @@ class ESANetDecoder(Head):
         *inner, last = self._decode(fused)
         sides = [stage.get_submodule("side")(x) for stage, x in zip(self.stages, inner, strict=True)]
         return [self._logits(last, size), *reversed(sides)]
+
+    def first_step(self, fused: Sequence[Tensor]) -> Tensor:
+        """The first module's result with its level added, (B, D, H/16, W/16) behind the trunk ``esanet``."""
+        _, first = self.stages[0](fused[-1], fused[-2])
+        return cast(Tensor, first)
 
     def _decode(self, fused: Sequence[Tensor]) -> list[Tensor]:
         """The inner maps of all modules, coarse to fine, and the last module's sum."""

@@ -69,6 +69,11 @@ class MMANetOptions(Options):
         description="Whether rows of the similarity matrix have unit length as a whole, or each of their halves has, "
         "as in the released segmentation code.",
     )
+    uncertainty: Literal["logits", "decoder"] = Field(
+        "logits",
+        description="What the margin weights are the entropy of: the teacher's logits, or, as in the released "
+        "segmentation code, the channels that its decoder's first step gives; the latter needs head esanet_decoder.",
+    )
     teacher_mode: Literal["eval", "train"] = Field(
         "eval",
         description="Mode of the frozen teacher; train is the released segmentation code, whose BatchNorm uses each "
@@ -132,7 +137,7 @@ def margin_loss(
     Args:
         student: Fused levels, (B, D) or (B, D, h, w).
         teacher: The same levels of the teacher.
-        teacher_logits: (B, C), or (B, C, H, W) at any resolution.
+        teacher_logits: (B, C), or (B, C, H, W) at any resolution; their entropy says how unsure the teacher is.
         axis, normalise: See `margin_aware_distillation`.
     """
     losses = []
@@ -181,7 +186,8 @@ class MMANet(Method):
         MAR: the released classification code multiplies a mask (B, 1, 1, 1) by losses (B,), which singles out no
             combination: ``mar_form``.
         MAD: margin weights act on rows; the released classification code puts them on columns: ``mad_axis``.
-        Uncertainty: from the teacher's logits; the released segmentation code reads 512 channels of a feature.
+        Uncertainty: from the teacher's logits; the released segmentation code reads 512 channels of a feature:
+            ``uncertainty``.
         Similarities: rows of unit length as a whole; the released segmentation code normalises two halves of each:
             ``mad_normalise``.
         Teacher: in evaluation mode; in the released segmentation code it trains on, without gradients, and its
@@ -195,8 +201,8 @@ class MMANet(Method):
 
     Args:
         blueprint: See `Blueprint`; kept, because the teacher is built from it when training starts.
-        teacher, teacher_epochs, mad_weight, mad_axis, mad_normalise, teacher_mode, distill_levels, mar_weight,
-            mar_form, mining_first, mining_last, mining_smoothing, warmup_epochs: See `MMANetOptions`.
+        teacher, teacher_epochs, mad_weight, mad_axis, mad_normalise, uncertainty, teacher_mode, distill_levels,
+            mar_weight, mar_form, mining_first, mining_last, mining_smoothing, warmup_epochs: See `MMANetOptions`.
     """
 
     sampler = "uniform"
@@ -210,6 +216,7 @@ class MMANet(Method):
         mad_weight: float = 30.0,
         mad_axis: Literal["row", "column"] = "row",
         mad_normalise: Literal["row", "halves"] = "row",
+        uncertainty: Literal["logits", "decoder"] = "logits",
         teacher_mode: Literal["eval", "train"] = "eval",
         distill_levels: list[int] | None = None,
         mar_weight: float = 0.5,
@@ -223,7 +230,11 @@ class MMANet(Method):
         self._blueprint = blueprint
         self._teacher_path, self._teacher_epochs = teacher, teacher_epochs
         self.mad_weight, self.mad_axis, self.mad_normalise = mad_weight, mad_axis, mad_normalise
-        self.teacher_mode = teacher_mode
+        self.uncertainty, self.teacher_mode = uncertainty, teacher_mode
+        if uncertainty == "decoder" and not hasattr(self.head, "first_step"):
+            raise ConfigError(
+                ["method.uncertainty: decoder needs a head that gives its first step, such as esanet_decoder"]
+            )
         self.mar_weight, self.mar_form = mar_weight, mar_form
         self.mining_epochs = range(mining_first, mining_last + 1)
         self.mining_smoothing, self.warmup_epochs = mining_smoothing, warmup_epochs
@@ -275,12 +286,13 @@ class MMANet(Method):
         return terms
 
     def _distillation(self, output: Output, batch: Batch) -> Tensor:
-        teacher = self._teacher_on(output.logits.device)
+        teacher: Any = self._teacher_on(output.logits.device)
         with torch.no_grad():
             known = teacher(batch.inputs, batch.observed, size=self.task.target_size(batch.target))
+            unsure = known.logits if self.uncertainty == "logits" else teacher.head.first_step(known.fused)
         student = [output.fused[level] for level in self.levels]
         theirs = [known.fused[level] for level in self.levels]
-        return margin_loss(student, theirs, known.logits, self.mad_axis, self.mad_normalise)
+        return margin_loss(student, theirs, unsure, self.mad_axis, self.mad_normalise)
 
     def _teacher_on(self, device: torch.device) -> Method:
         if self._teacher is None:
