@@ -10,6 +10,8 @@ from robustmm.types import Modality
 
 #: Features that hardly vary are not blown up: deviations below this share of the mean's size count as constant.
 CONSTANT_SHARE = 1e-6
+#: So many values are taken to float64 at once, where a sample is not larger; batches of maps would need gigabytes.
+AT_ONCE = 1 << 22
 
 
 class Scaler(nn.Module):
@@ -87,6 +89,11 @@ class Moments:
 
     def update(self, x: Tensor) -> None:
         """Add samples (B, D, ...)."""
+        if x.numel():
+            for part in x.split(max(AT_ONCE // x[0].numel(), 1)):  # type: ignore[no-untyped-call]  # untyped in torch
+                self._add(part)
+
+    def _add(self, x: Tensor) -> None:
         rows = x.double().transpose(0, 1).flatten(1)  # (D, values)
         valid = torch.ones_like(rows) if self.invalid is None else (rows != self.invalid).double()
         added = valid.sum(dim=1)

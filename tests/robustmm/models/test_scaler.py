@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robustmm import Modality, Scaling, ShapeError
+from robustmm.models import scaler
 from robustmm.models.scaler import Moments, Scaler
 
 
@@ -100,3 +101,15 @@ def test_moments__of_nothing_measured_count_nothing() -> None:
     moments = Moments(invalid=0.0)
     moments.update(torch.zeros(2, 1, 3))
     assert moments.count == 0
+
+
+def test_moments__of_large_batches_are_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.randn(5, 2, 3, 4, generator=torch.Generator().manual_seed(0)).round(decimals=1)
+    whole, parts, sizes = Moments(invalid=0.0), Moments(invalid=0.0), []
+    whole.update(x)
+    monkeypatch.setattr(scaler, "AT_ONCE", 50)  # two samples
+    add = parts._add
+    monkeypatch.setattr(parts, "_add", lambda part: (sizes.append(len(part)), add(part)))
+    parts.update(x)
+    assert sizes == [2, 2, 1]
+    torch.testing.assert_close(parts.result(), whole.result())
