@@ -2,6 +2,8 @@
 
     python tools/run_seeds.py configs/{plain,dmrnet}_handwritten.yaml --seeds 5 --vary data.dataset.split_seed
 
+    python tools/run_seeds.py configs/*_mslesion.yaml --seeds 3 --vary data.dataset.test_patient=p07,p19,p26
+
 Finished runs are kept and not repeated; a failed one does not stop the others and is named in the table.
 """
 
@@ -50,9 +52,17 @@ class Member:
         values = {name: record["aggregates"][name][record["score"]] for name in ("mean", "worst", "complete")}
         return {"validation": record["selection"]["value"], **values}
 
+    def by_combination(self) -> dict[str, float | None]:
+        """The task's score on test of each combination."""
+        record = json.loads((self.folder / "results.json").read_text())["protocols"]["combinations"]
+        return {row["combination"]: row["metrics"][record["score"]] for row in record["rows"]}
+
 
 def varied(key: str, seed: int) -> str:
-    """``key`` gets the seed; ``key+1`` gets the seed plus one, for keys that count from 1."""
+    """``key`` gets the seed; ``key+1`` the seed plus one, for keys that count from 1; ``key=a,b`` the seed-th value."""
+    name, listed, values = key.partition("=")
+    if listed:
+        return f"{name}={values.split(',')[seed]}"
     name, _, offset = key.partition("+")
     return f"{name}={seed + int(offset or 0)}"
 
@@ -95,6 +105,21 @@ def table(members: Sequence[Member], baseline: Path) -> str:
     return "\n".join(lines)
 
 
+def combination_table(members: Sequence[Member]) -> str:
+    """Markdown: a row per combination, a column per configuration, in percent over the seeds that finished."""
+    configs = list(dict.fromkeys(member.config for member in members))
+    scores = [(member.config, member.by_combination()) for member in members if member.done]
+    names = list(dict.fromkeys(name for _, own in scores for name in own))
+    lines = ["| " + " | ".join(["combination", *(config.stem for config in configs)]) + " |"]
+    lines.append("|" + "---|" * (len(configs) + 1))
+    for name in names:
+        found = [
+            [score for of, own in scores if of == config and (score := own.get(name)) is not None] for config in configs
+        ]
+        lines.append("| " + " | ".join([name, *(spread(values) if values else "-" for values in found)]) + " |")
+    return "\n".join(lines)
+
+
 def spread(values: Sequence[float]) -> str:
     """``mean +- sd`` in percent."""
     deviation = f" ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else ""
@@ -109,7 +134,8 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
     parser.add_argument("--out", type=Path, default=Path("runs/seeds"))
     parser.add_argument("--baseline", type=Path, help="configuration to compare with; the first one if not given")
-    parser.add_argument("--vary", action="append", default=[], metavar="KEY[+N]", help="also set KEY to the seed (+ N)")
+    parser.add_argument("--vary", action="append", default=[], metavar="KEY[+N|=A,B]", help="also set KEY by seed")
+    parser.add_argument("--combinations", action="store_true", help="also print the score of each combination")
     parser.add_argument("-o", "--override", action="append", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args()
     members = [
@@ -121,6 +147,8 @@ def main() -> None:
         for member in members:
             pool.submit(run, member, arguments.override, arguments.vary)
     print(table(members, arguments.baseline or arguments.configs[0]))
+    if arguments.combinations:
+        print("\n" + combination_table(members))
 
 
 if __name__ == "__main__":
