@@ -90,13 +90,18 @@ def read_depth(path: str | Path) -> Array:
 
 
 def read_label_map(path: str | Path) -> Array:
-    """Class indices, (H, W) of 8 or 16 bits: a grey or palette PNG of any depth, or an ``.npy`` file.
+    """Class indices, (H, W) of 8 or 16 bits: a grey or palette PNG of any depth, or whole numbers in an ``.npy`` file.
 
     Raises:
-        Unreadable: the file is absent, truncated, no picture, or has colours rather than indices.
+        Unreadable: the file is absent, truncated, no picture, or has colours or fractions rather than indices.
     """
     if str(path).endswith(".npy"):
-        return read_npy(path)
+        values = read_npy(path)
+        if values.ndim != 2 or values.dtype.kind == "f":
+            raise Unreadable(
+                f"has shape {values.shape} and type {values.dtype}; a label map is (H, W) of whole numbers"
+            )
+        return values
     data = _bytes(path)
     head = data[:32].tobytes()
     if head.startswith(PNG_SIGNATURE) and len(head) == 32 and head[25] == PALETTE:

@@ -10,8 +10,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from robustmm import Augmentation, DataError, DataSplits, Modality, Role, Scaling
+from robustmm import VOID, Augmentation, DataError, DataSplits, Modality, Role, Scaling
 
+from ._cells import Unreadable
 from ._files import DATA_VARIABLE, Array, Notes, expand
 from ._images import ImageDataset, Item, Reader
 
@@ -105,8 +106,15 @@ class Targets:
     read: Reader
 
     def __call__(self, place: Any) -> Array:
-        """(H, W) uint8 with classes from 0 and 255 for void."""
-        shifted: Array = self.read(place).astype(np.uint8) - np.uint8(1)  # 0 wraps round to 255
+        """(H, W) uint8 with classes from 0 and 255 for void.
+
+        Raises:
+            Unreadable: as for ``read``, or there are labels that 8 bits do not hold.
+        """
+        labels = self.read(place)
+        if labels.dtype != np.uint8 and ((labels < 0) | (labels >= VOID)).any():
+            raise Unreadable(f"holds labels {labels.min()} to {labels.max()}; expected 0 for void and classes from 1")
+        shifted: Array = labels.astype(np.uint8) - np.uint8(1)  # 0 wraps round to 255
         return shifted
 
 

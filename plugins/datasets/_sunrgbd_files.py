@@ -13,7 +13,7 @@ from robustmm import DataError, Track
 
 from ._cells import Unreadable
 from ._files import Array
-from ._images import Item, Reader, read_colour, read_depth, read_npy
+from ._images import Item, Reader, read_colour, read_depth, read_label_map
 from ._matlab import Slot, load_matlab, shape_of
 from ._published import Source, Targets, number_groups, read_lines
 from ._written_once import place_copy, write_array, write_lines
@@ -49,11 +49,18 @@ def read_depth_mm(path: Path) -> Array:
 
 
 def read_slot_label(slot: Slot) -> Array:
-    """A label map of the MATLAB file, (W, H) there, as (H, W) uint8 with 0 for void."""
+    """A label map of the MATLAB file, (W, H) there, as (H, W) uint8 with 0 for void.
+
+    Raises:
+        Unreadable: the file is damaged, or holds labels that 8 bits do not hold.
+    """
     label = slot.read()
     if label.ndim != 2 or label.dtype.kind not in "uf":
         raise Unreadable(f"has shape {label.shape} and type {label.dtype}; a label map has two axes")
-    return np.ascontiguousarray(label.T).astype(np.uint8)
+    whole = np.ascontiguousarray(label.T).astype(np.uint8)
+    if (whole != label.T).any():
+        raise Unreadable(f"holds labels {label.min()} to {label.max()}; expected whole numbers from 0 to 37")
+    return whole
 
 
 @dataclass(frozen=True)
@@ -155,7 +162,7 @@ def prepared_source(root: Path, depth: Depth, values: Values) -> Source:
         DataError: a list is absent or empty, or lists of a part differ in length.
     """
     train, test = (_listed(root, part, depth) for part in PARTS)
-    return Source(train, test, readers(values), Targets(read_npy), "scan")
+    return Source(train, test, readers(values), Targets(read_label_map), "scan")
 
 
 def _listed(root: Path, part: str, depth: Depth) -> tuple[Item, ...]:

@@ -106,6 +106,13 @@ def test_read_label_map__reads_black_and_white_8_bits_16_bits_and_arrays(tmp_pat
         images.read_label_map(save(tmp_path / "e.png", COLOUR))
 
 
+@pytest.mark.parametrize("values", [np.full((4, 5), 1.7), np.full((4, 5), np.nan), np.ones((4, 5, 1), np.uint8)])
+def test_read_label_map__refuses_arrays_that_are_no_map_of_whole_numbers(tmp_path, values):
+    np.save(tmp_path / "a.npy", values)
+    with pytest.raises(Unreadable, match=r"has shape \(4, 5.*; a label map is \(H, W\) of whole numbers"):
+        images.read_label_map(tmp_path / "a.npy")
+
+
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
 def test_readers__refuse_a_truncated_file(tmp_path, suffix):
     path = save(tmp_path / f"a.{suffix}", COLOUR)

@@ -14,6 +14,7 @@ import torch
 from official_layouts import NYU_TRAIN, write_official
 from published_sets import NAMES, build, prepare
 from robustmm_plugins.datasets import _matlab, _published, nyuv2
+from robustmm_plugins.datasets._cells import Unreadable
 
 from robustmm import DataError
 from robustmm.data.parts import split_parts
@@ -211,3 +212,11 @@ def test_matlab__absent_entries_are_named(official):
 def test_palette__is_that_of_pascal_voc():
     # The first colours of the devkit's colour map.
     assert _published.palette(4) == ((128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128))
+
+
+def test_targets__refuse_labels_that_would_wrap_round_to_void_or_a_class() -> None:
+    labels = np.array([[0, 1, 40]], np.uint16)
+    assert _published.Targets(lambda place: labels)(None).tolist() == [[255, 0, 39]]
+    for wrong in (255, 256, 257, 300):
+        with pytest.raises(Unreadable, match=rf"holds labels 0 to {wrong}; expected 0 for void"):
+            _published.Targets(lambda place, wrong=wrong: np.array([[0, wrong]], np.uint16))(None)

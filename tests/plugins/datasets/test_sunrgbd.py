@@ -92,3 +92,13 @@ def test_sunrgbd__names_what_does_not_fit(copied):
     scipy.io.savemat(split, {"alltrain": np.array([["/data/kv1"]], object)})
     with pytest.raises(DataError, match="'/data/kv1' is no path below SUNRGBD"):
         build("sunrgbd", copied)
+
+
+@pytest.mark.parametrize("label", [256.0, 2.5])
+def test_sunrgbd__refuses_a_label_that_8_bits_do_not_hold(copied, label):
+    path = copied / "SUNRGBDtoolbox/Metadata/SUNRGBD2Dseg.mat"
+    with h5py.File(path, "r+") as file:
+        file["wrong"] = np.full((57, 43), label)
+        file["SUNRGBD2Dseg/seglabel"][1, 0] = file["wrong"].ref
+    with pytest.raises(DataError, match=rf"holds labels {label}.* expected whole numbers from 0 to 37"):
+        build("sunrgbd", copied).train.target(0)
