@@ -232,7 +232,9 @@ class ImageDataset:
         self.read_label = read_label
         self.num_classes = num_classes
         self.on_unreadable = on_unreadable
-        self._transform = JointTransform(augmentation or Augmentation(), size, roles)
+        marks = {modality.name: modality.scaling.invalid for modality in modalities}
+        invalid = {name: value for name, value in marks.items() if value is not None}
+        self._transform = JointTransform(augmentation or Augmentation(), size, roles, invalid)
         self._still = JointTransform(Augmentation(), size, roles)
         self._warned: set[str] = set()
 

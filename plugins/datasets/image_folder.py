@@ -61,7 +61,8 @@ class FolderColumn(Options):
             keeps its values, as depth with holes needs.
         channels: 3 (colour pictures), 1 (grey, 8 or 16 bits, or floating point TIFF); any number from ``.npy`` files.
         unit: Of the raw values.
-        invalid: Raw value that says "not measured"; values that are not finite become it.
+        invalid: Raw value that says "not measured"; values that are not finite become it. For role ``exact`` alone:
+            smoothing would mix it into its neighbours.
         scaling: By the training part, by ImageNet's constants (three channels of 8 bits), or not at all.
     """
 
@@ -76,6 +77,10 @@ class FolderColumn(Options):
     def _fits(self) -> Self:
         if self.scaling == "imagenet" and self.channels != 3:
             raise ValueError("scaling imagenet is for three channels of 8 bits")
+        if self.invalid is not None and self.role != "exact":
+            raise ValueError(
+                f"invalid needs role exact: {self.role} is smoothed, which would mix it with measured values"
+            )
         return self
 
     def column(self, name: str, size: tuple[int, int]) -> Column:
@@ -163,7 +168,9 @@ class PictureReader:
         bad = ~np.isfinite(values)
         if bad.any():
             if self.invalid is None:
-                raise Unreadable("holds values that are not finite; set 'invalid' to say what they become")
+                raise Unreadable(
+                    "holds values that are not finite; set 'invalid' (and role exact) to say what they become"
+                )
             values[bad] = self.invalid
         return values
 

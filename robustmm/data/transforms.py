@@ -44,7 +44,8 @@ class Augmentation(Options):
         rescale_from: What a factor of 1 means: the picture brought to ``size``, or the picture as it is in its file.
         flip: Probability of mirroring left and right.
         vertical_flip: Probability of mirroring top and bottom.
-        rotate: Largest angle in degrees to either side; what comes in from outside is 0, and void in the label.
+        rotate: Largest angle in degrees to either side; what comes in from outside is 0, or "not measured" where the
+            modality has a value that says so, and void in the label.
         hue: The hue is multiplied by a factor from [1 - hue, 1 + hue]; three channels only.
         saturation: Likewise.
         value: Added to the value (three channels) or the intensity (otherwise): from [-value, value], in levels of 255.
@@ -101,12 +102,20 @@ class JointTransform:
         options: What is changed.
         size: (H, W) of every picture and of the label afterwards.
         roles: Modality -> role; other modalities pass unchanged.
+        invalid: Modality -> raw value that says "not measured", for those that have one; see `robustmm.Scaling`.
     """
 
-    def __init__(self, options: Augmentation, size: tuple[int, int], roles: Mapping[str, Role]) -> None:
+    def __init__(
+        self,
+        options: Augmentation,
+        size: tuple[int, int],
+        roles: Mapping[str, Role],
+        invalid: Mapping[str, float] | None = None,
+    ) -> None:
         self.options = options
         self.size = size
         self.roles = dict(roles)
+        self.invalid = {name: value for name, value in (invalid or {}).items() if value != 0}  # 0 is filled in anyway
         self._turn = _turning(options, self.roles)
         self._shade = _shading(options)
 
@@ -160,8 +169,13 @@ class JointTransform:
             return pictures, label
         self._turn.set_random_seed(seed)
         # Padding is 0 everywhere; one step up, modulo 256, makes 0 mean void in the label.
-        turned = self._turn(image=np.zeros(self.size, np.uint8), mask=label + np.uint8(1), **_prefixed(pictures))
-        return {name: turned[_PREFIX + name] for name in pictures}, turned["mask"] - np.uint8(1)
+        turned = self._turn(image=np.ones(self.size, np.uint8), mask=label + np.uint8(1), **_prefixed(pictures))
+        outside = turned["image"] == 0
+        result = {name: turned[_PREFIX + name] for name in pictures}
+        for name in self.invalid.keys() & pictures.keys():
+            beyond = outside if result[name].ndim == 2 else outside[..., None]
+            result[name] = np.where(beyond, np.float32(self.invalid[name]), result[name])
+        return result, turned["mask"] - np.uint8(1)
 
     def _shaded(self, name: str, picture: Array, seed: int) -> Array:
         """With photometric changes where the role allows them."""

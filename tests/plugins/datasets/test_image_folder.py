@@ -171,6 +171,10 @@ def test_image_folder__names_a_label_that_is_no_class(root):
         ({"group_pattern": "("}, "group_pattern is no regular expression"),
         ({"modalities": {"d": {"role": "exact", "channels": 1, "scaling": "imagenet"}}}, "for three channels"),
         ({"modalities": {"d": {"channels": 1}}}, "role"),
+        (
+            {"modalities": {"d": {"role": "continuous", "channels": 1, "invalid": 0}}},
+            "invalid needs role exact: continuous is smoothed",
+        ),
     ],
 )
 def test_image_folder__refuses_options_that_do_not_fit(root, options, text):

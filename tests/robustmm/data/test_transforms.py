@@ -331,3 +331,18 @@ def test_joint_transform__refuses_a_target_that_is_no_map():
 def test_augmentation__refuses_a_range_that_is_none(bad):
     with pytest.raises(ValidationError, match=r"0 < low <= high, such as \[1\.0, 1\.4\]"):
         Augmentation(rescale=bad)
+
+
+def test_rotation__fills_in_what_says_not_measured() -> None:
+    sample = coordinates(24, 24)
+    sample["inputs"]["pair"] = sample["inputs"]["thermal"]  # of two channels
+    roles, marks = ROLES | {"pair": "exact"}, {"depth": -1.0, "pair": -5.0}
+    turned = JointTransform(Augmentation(rotate=45.0), (24, 24), roles, marks)(sample, generator(2))
+    depth, void = turned["inputs"]["depth"][0], turned["target"] == VOID
+    assert void.any()
+    assert (depth[void] == -1).all()
+    assert not (depth == 0).any()
+    assert (depth[~void] > 0).float().mean() > 0.95  # at the edge a pixel may be half outside
+    assert (turned["inputs"]["pair"][:, void] == -5).all()
+    plain = JointTransform(Augmentation(rotate=45.0), (24, 24), ROLES)(sample, generator(2))
+    assert torch.equal(plain["inputs"]["depth"][0][depth != -1], depth[depth != -1])
