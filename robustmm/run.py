@@ -1,4 +1,4 @@
-"""A whole run: folder, device, training, evaluation, results. What the commands ``train`` and ``evaluate`` call."""
+"""A whole run: folder, device, training, evaluation, results. What the command ``train`` calls."""
 
 from __future__ import annotations
 
@@ -10,34 +10,25 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from lightning.fabric import Fabric
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from robustmm import distributed
 from robustmm.build import Assembly, Builder, assemble, device_facts
-from robustmm.config.load import LoadedConfig, load_config
+from robustmm.config.load import LoadedConfig
 from robustmm.config.render import to_yaml
-from robustmm.config.schema import RunConfig, TrainSection
+from robustmm.config.schema import RunConfig
 from robustmm.engine import checkpoint
 from robustmm.engine.callbacks import Callback, RunInfo
 from robustmm.engine.evaluate import evaluate_combinations
 from robustmm.engine.fit import Fit
 from robustmm.engine.interrupt import Interrupt
 from robustmm.engine.run_folder import RunFolder, new_folder, unfinished_folder
-from robustmm.engine.scores import summarise
-from robustmm.engine.shots import spread_positions, take_shots
 from robustmm.engine.train import Trainer
-from robustmm.errors import CheckpointError, ConfigError
-from robustmm.masks import combination_name
-from robustmm.methods.method import Method
+from robustmm.errors import CheckpointError
+from robustmm.evaluation import evaluate
+from robustmm.launch import launch, one_process, place
 from robustmm.registry import Registry
-from robustmm.report.html import write_report
-from robustmm.report.palette import class_colours
-from robustmm.report.results import protocol_record, write_protocol
-from robustmm.report.sheet import SHEET, write_sheet
-from robustmm.report.sheet_plan import plan_of
 
 
 @dataclass(frozen=True)
@@ -93,39 +84,6 @@ def train(request: RunRequest, registry: Registry) -> RunFolder:
     return folder
 
 
-def launch(section: TrainSection) -> Fabric:
-    """Start the processes and choose device and precision.
-
-    Raises:
-        ConfigError: more processes on the CPU than it has cores, or a device, strategy or precision that is not there.
-    """
-    cores = os.cpu_count() or 1
-    on_cpu = section.accelerator == "cpu" or (section.accelerator == "auto" and not torch.accelerator.is_available())
-    if on_cpu and isinstance(section.devices, int) and section.devices > cores:
-        raise ConfigError(
-            [f"train.devices: {section.devices} processes on a CPU with {cores} cores; give at most {cores}, usually 1"]
-        )
-    if section.threads is not None:
-        torch.set_num_threads(section.threads)
-    if section.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.backends.cudnn.benchmark = False
-    try:
-        fabric = Fabric(
-            accelerator=section.accelerator,
-            devices=list(section.devices) if isinstance(section.devices, tuple) else section.devices,
-            num_nodes=section.nodes,
-            strategy=section.strategy,
-            precision="32-true" if section.precision == "32" else section.precision,
-        )
-        fabric.launch()
-    except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:  # Fabric's ways to say no
-        asked = f"accelerator {section.accelerator}, devices {section.devices}, strategy {section.strategy}"
-        raise ConfigError([f"train: {asked}, precision {section.precision} does not work here: {error}"]) from error
-    return fabric
-
-
 def _folder(request: RunRequest) -> RunFolder:
     """The run's folder; a new one is chosen by the first process, whose refusal ends all of them."""
     config = request.loaded.config
@@ -172,7 +130,7 @@ def _flat(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def _train_in(folder: RunFolder, config: RunConfig, registry: Registry, fabric: Fabric, *, resume: bool) -> None:
     assembly = assemble(config, registry)
-    assembly.method.to(fabric.device)
+    place(assembly.method, fabric, config.train)
     callbacks = [Builder(registry).component("callback", "callback", section)() for section in config.callbacks]
     with Interrupt() as interrupt:
         trainer = make_trainer(assembly, fabric, folder.checkpoints, callbacks, interrupt)
@@ -255,133 +213,6 @@ def _told(callbacks: Sequence[Callback], info: RunInfo) -> Iterator[None]:
             callback.on_run_end(status)
 
 
-def evaluate(
-    folder: RunFolder,
-    registry: Registry,
-    *,
-    fabric: Fabric | None = None,
-    accelerator: str | None = None,
-    pictures: int | None = None,
-) -> dict[str, Any]:
-    """Score the selected weights on every combination of the test part.
-
-    Args:
-        folder: Of a trained run.
-        registry: Of the loaded plugins.
-        fabric: Of the run that has just trained; None launches one process with the run's precision.
-        accelerator: Where to launch it; None means the kind of device that the run was trained on.
-        pictures: Samples on the picture sheet of dense prediction; None means as many as the configuration says.
-
-    Returns:
-        The record that also stands in ``results.json``.
-    """
-    config = load_config([folder.config], [], registry).config
-    fabric = fabric or launch(_one_process(config.train, accelerator))
-    assembly = assemble(config, registry, fit_scalers=False)
-    fabric.barrier()  # the first process may still be writing the checkpoint
-    best = load_best(assembly, folder)
-    method = assembly.method.deployable().to(fabric.device)
-    evaluation = evaluate_combinations(
-        method,
-        assembly.loader("test").ordered(),
-        fabric.device,
-        combinations=assembly.combinations,
-        extra=assembly.make_metrics,
-        unimodal=config.evaluation.unimodal,
-        autocast=fabric.autocast,
-    )
-    summary = summarise(evaluation, method.task, assembly.directions())
-    row_facts = _row_facts(config)
-    record = protocol_record(
-        summary,
-        evaluation.unimodal_source,
-        {
-            "title": f"{config.name} on test, missing policy {config.model.missing_policy.name}",
-            **row_facts,
-            "combinations": [combination_name(combo) for combo in assembly.combinations],
-            "score": method.task.score,
-            "directions": assembly.directions(),
-            "chance": method.task.chance(),
-            "classes": list(assembly.parts.classes),
-            **({"colours": _colours(assembly)} if method.task.dense else {}),
-            "selection": {
-                "part": "validation",
-                "metric": best["metric"],
-                "value": best["score"],
-                "epoch": best["epoch"],
-            },
-            "data": assembly.parts.facts,
-        },
-    )
-    if distributed.rank() == 0:
-        write_protocol(folder.path, "combinations", record, row_facts=row_facts)
-        count = config.evaluation.pictures if pictures is None else pictures
-        _draw_pictures(folder, assembly, method, fabric, record, count)
-        write_report(folder.path)
-    return record
-
-
-def _colours(assembly: Assembly) -> list[list[int]]:
-    """Red, green and blue of each class, as in pictures."""
-    colours: list[list[int]] = class_colours(assembly.parts.classes, assembly.parts.colours).tolist()
-    return colours
-
-
-def _draw_pictures(
-    folder: RunFolder, assembly: Assembly, method: Method, fabric: Fabric, record: Mapping[str, Any], count: int
-) -> None:
-    """Write the picture sheet of a dense run; with a count of 0 take away an earlier one."""
-    path, part = folder.path / SHEET, assembly.parts.test
-    if not method.task.dense or not count:
-        path.unlink(missing_ok=True)
-        return
-    plan = plan_of(record, assembly.parts.modalities, total=len(part))
-    positions = spread_positions(len(part), count)
-    shots = take_shots(
-        method,
-        part,
-        assembly.parts.modalities,
-        fabric.device,
-        positions=positions,
-        combinations=plan.combinations,
-        autocast=fabric.autocast,
-    )
-    write_sheet(path, plan, shots, len(positions))
-
-
-def _one_process(section: TrainSection, accelerator: str | None = None) -> TrainSection:
-    """The same device and precision for a single process."""
-    alone = {"devices": 1, "nodes": 1, "strategy": "auto", "accelerator": accelerator or section.accelerator}
-    return section.model_copy(update=alone)
-
-
-def _row_facts(config: RunConfig) -> dict[str, Any]:
-    return {
-        "run": config.name,
-        "dataset": config.data.dataset.name,
-        "split": "test",
-        "method": config.method.name,
-        "balancer": config.balancer.name,
-        "missing_policy": config.model.missing_policy.name,
-        "seed": config.seed,
-    }
-
-
-def load_best(assembly: Assembly, folder: RunFolder) -> dict[str, Any]:
-    """Give the assembly's method the weights that selection picked; return the checkpoint's facts.
-
-    Raises:
-        CheckpointError: there is none, or it does not fit.
-    """
-    path = folder.checkpoints / "best.safetensors"
-    if not path.is_file():
-        raise CheckpointError(f"{folder.path} has no {path.relative_to(folder.path)}; has the run been trained?")
-    state = checkpoint.load(path)
-    checkpoint.load_weights(assembly.method, state["weights"], place=str(path))
-    assembly.method.load_method_state(state["method_state"])
-    return {key: state[key] for key in ("metric", "score", "epoch")}
-
-
 def dry_run(config: RunConfig, registry: Registry) -> str:
     """Does this configuration work? Build everything, train on one batch, evaluate another, write nothing.
 
@@ -390,9 +221,9 @@ def dry_run(config: RunConfig, registry: Registry) -> str:
     Returns:
         What was tried, in words.
     """
-    fabric = launch(_one_process(config.train))
+    fabric = launch(one_process(config.train))
     assembly = assemble(config, registry)
-    assembly.method.to(fabric.device)
+    place(assembly.method, fabric, config.train)
     trainer = make_trainer(assembly, fabric, Path(os.devnull), (), Interrupt())
     trainer.dry_step()
     batches = islice(assembly.loader("test").ordered(), 1)

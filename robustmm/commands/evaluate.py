@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 )
 def command(folder: Path, accelerator: str | None, pictures: int | None) -> None:
     """Score the selected weights of RUN on every combination of the test part, in one pass on one device."""
-    from robustmm import run
+    from robustmm import evaluation
     from robustmm.engine.run_folder import RunFolder
     from robustmm.plugin_manager import get_plugins
 
     made = RunFolder(folder)
     made.require()
-    run.evaluate(made, get_plugins().registry, accelerator=accelerator, pictures=pictures)
+    evaluation.evaluate(made, get_plugins().registry, accelerator=accelerator, pictures=pictures)
     show_run(made)
 
 

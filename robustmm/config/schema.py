@@ -160,6 +160,10 @@ class TrainSection(Section):
     precision: Annotated[Literal["32", "bf16-mixed", "16-mixed"], BeforeValidator(_as_text)] = Field(
         "32", description="Number format of the forward and backward pass."
     )
+    channels_last: StrictBool = Field(
+        False,
+        description="Keep the weights of 2-D convolutions in channels-last order, which half precision on GPUs likes.",
+    )
     deterministic: StrictBool = Field(
         True,
         description="Use algorithms that give the same result in every run; an operation that has none warns once.",

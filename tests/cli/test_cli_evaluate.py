@@ -13,8 +13,8 @@ from cli_runs import CONSTANT, TINY, results, write_config, write_plugins
 
 from robustmm.cli import run
 from robustmm.config.schema import TrainSection
+from robustmm.launch import one_process
 from robustmm.plugin_manager import set_plugins_dirs
-from robustmm.run import _one_process
 
 
 @pytest.fixture(autouse=True)
@@ -189,7 +189,7 @@ def test_degenerate__only_the_combination_that_collapsed_is_held_down(tmp_path: 
 
 def test_evaluate__runs_alone_and_where_it_is_told(tmp_path: Path) -> None:
     section = TrainSection(epochs=1, accelerator="cuda", devices=8, nodes=2, strategy="ddp", precision="bf16-mixed")
-    alone = _one_process(section, "cpu")
+    alone = one_process(section, "cpu")
     assert (alone.accelerator, alone.devices, alone.nodes, alone.strategy) == ("cpu", 1, 1, "auto")
     assert alone.precision == "bf16-mixed"
-    assert _one_process(section).accelerator == "cuda"
+    assert one_process(section).accelerator == "cuda"

@@ -309,3 +309,16 @@ def test_train__two_processes_do_as_one_with_twice_the_batch(tmp_path: Path) -> 
     assert weights
     for name in weights:
         torch.testing.assert_close(a[name], b[name], atol=2e-3, rtol=0)
+
+
+def test_train__in_channels_last_gives_the_same_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = write_config(tmp_path, data=data(kind="image"), model=None)
+    scores = []
+    for last in ("false", "true"):
+        folder = tmp_path / last
+        options = ["-o", f"train.channels_last={last}", "--folder", str(folder)]
+        assert run(["train", "-c", str(config), *options]) == 0
+        record = json.loads((folder / "results.json").read_text())["protocols"]["combinations"]
+        scores.append([row["metrics"]["accuracy"] for row in record["rows"]])
+    assert scores[0] == pytest.approx(scores[1], abs=0.05)
