@@ -1,6 +1,5 @@
 """The reader of the TMC split: on a file of the same layout written here, and on the real one where it is there."""
 
-
 import numpy as np
 import pytest
 import torch
