@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 .PHONY: help demo test lint types check clean same-python
 
 help:
-	@echo "make demo    train DMRNet on six views of handwritten digits and evaluate all 63 combinations"
+	@echo "make demo    train DMRNet on digits (six views) and on scenes (RGB-D segmentation), evaluate all combinations"
 	@echo "make test    run the default test suite"
 	@echo "make check   lint, types and tests"
 
@@ -36,6 +36,7 @@ endif
 
 demo: $(VENV)/.installed
 	@$(BIN)/robustmm train -c configs/dmrnet_handwritten.yaml -o train.epochs=20
+	@$(BIN)/robustmm train -c configs/dmrnet_blocks.yaml -o train.epochs=8 -o method.warmup_epochs=3
 
 test: $(VENV)/.installed
 	@$(BIN)/python -m pytest

@@ -64,7 +64,7 @@ def robustmm_register_fusions(register: Callable[[Component], None]) -> None:
     """Offer the fusion."""
     register(
         Component(
-            name="max",
+            name="projected_max",
             build=MaxFusion,
             options=MaxFusionOptions,
             summary="Largest feature among the present modalities, after one linear projection each.",

@@ -247,9 +247,9 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "third_party_plugin"
 
 
 def test_example_plugin__registers_its_fusion(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["--plugins-dir", str(EXAMPLE), "list", "fusion", "max"]) == 0
+    assert run(["--plugins-dir", str(EXAMPLE), "list", "fusion", "projected_max"]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("fusion max: Largest feature among the present modalities")
+    assert out.startswith("fusion projected_max: Largest feature among the present modalities")
     assert "\ndim     int   128      > 0          Width of the fused feature.\n" in out
 
 
