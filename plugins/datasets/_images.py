@@ -182,6 +182,12 @@ class Pictures(Mapping[str, Tensor | None]):
         self.native = native
         self._transform = transform
 
+    @property
+    def file_sizes(self) -> dict[str, tuple[int, int]]:
+        """Modality -> (H, W) as it was read; for surveys."""
+        sizes = ((name, picture.shape[:2]) for name, picture in self.native.items() if picture is not None)
+        return {name: (height, width) for name, (height, width) in sizes}
+
     def __getitem__(self, name: str) -> Tensor | None:
         picture = self.native[name]
         return None if picture is None else self._transform.fit(name, picture)

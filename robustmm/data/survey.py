@@ -163,11 +163,12 @@ class _Walk:
         found.missing.update(self.known.keys() - there.keys())
         if not there:
             self.findings.add(f"{name}: a sample has no modality at all", label)
+        file_sizes = getattr(sample["inputs"], "file_sizes", {})  # of pictures that are resized when they are read
         for key, value in there.items():
             if key not in self.known:
                 self.findings.add(f"{name}: '{key}' is none of the modalities {', '.join(self.known)}", label)
                 continue
-            found.values[key].add(value)
+            found.values[key].add(value, file_sizes.get(key))
             problem = problem_of(value, self.known[key])
             if problem:
                 self.findings.add(f"{name}: {key} {problem}", label)

@@ -57,7 +57,7 @@ class ValueTally:
 
     Args:
         not_measured: Value that says so; it is counted by itself. See `robustmm.Scaling`.
-        sizes: Spatial size -> samples; empty for vectors.
+        sizes: Spatial size, in the file where the data set tells it, -> samples; empty for vectors.
         measured: Values that are finite and measured.
         invalid: Values that say "not measured".
         lowest: Of the measured values; None without any.
@@ -72,10 +72,10 @@ class ValueTally:
     highest: float | None = None
     _sum: float = 0.0
 
-    def add(self, value: Tensor) -> None:
-        """Count the value of one sample, (D, ...) of any type."""
+    def add(self, value: Tensor, size: tuple[int, ...] | None = None) -> None:
+        """Count the value of one sample, (D, ...) of any type; ``size`` where it is not the value's own."""
         if value.ndim > 1:
-            self.sizes[tuple(value.shape[1:])] += 1
+            self.sizes[tuple(value.shape[1:]) if size is None else size] += 1
         use = value.isfinite()
         if self.not_measured is not None:
             invalid = value == self.not_measured

@@ -9,10 +9,11 @@ from PIL import Image
 from robustmm_plugins.datasets import _images as images
 from robustmm_plugins.datasets._cells import Unreadable
 
-from robustmm import VOID, Augmentation, DataError, Modality
+from robustmm import VOID, Augmentation, DataError, DataSplits, Modality
 from robustmm.data.collate import Collate
 from robustmm.data.loaders import PartLoader
 from robustmm.data.parts import Part
+from robustmm.data.survey import survey
 
 SIZE = (6, 8)
 RNG = np.random.default_rng(0)
@@ -208,6 +209,16 @@ def test_image_dataset__at_training_size_changes_nothing_but_the_size(make):
     assert still["target"].shape == SIZE
     for name, value in sample["inputs"].items():
         assert torch.equal(value, still["inputs"][name])
+
+
+def test_image_dataset__survey_counts_the_sizes_of_the_files(make):
+    dataset = make(left_out=["depth1"], on_unreadable="missing")
+    modalities = (Modality("rgb", "image", (3, *SIZE)), Modality("depth", "image", (1, *SIZE)))
+    splits = DataSplits(modalities, "segmentation", ("a", "b", "c"), dataset, make(count=1))
+    found = survey(splits).parts["train"]
+    assert dict(found.values["rgb"].sizes) == {(12, 16): 3}
+    assert dict(found.values["depth"].sizes) == {(12, 16): 2}
+    assert dataset[0]["inputs"]["rgb"].shape == (3, *SIZE)
 
 
 def test_image_dataset__takes_samples_of_plain_tensors_as_well(make):
