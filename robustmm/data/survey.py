@@ -196,9 +196,9 @@ class _Walk:
             if not part.samples:
                 self.findings.add(f"the {name} part is empty")
         train = parts["train"]
-        for label, count in zip(self.splits.classes, train.per_class.tolist(), strict=True):
-            if not count:
-                self.findings.add(f"train: no sample of class '{label}'")
+        unseen = [f"'{self.splits.classes[index]}'" for index in (train.per_class == 0).nonzero().flatten().tolist()]
+        if unseen:
+            self.findings.add(f"train: no sample of class {', '.join(first_few(unseen))}")
         for modality in self.known:
             if train.readable and train.missing[modality] == train.readable:
                 self.findings.add(f"train: no sample has {modality}")

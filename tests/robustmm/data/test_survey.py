@@ -166,3 +166,11 @@ def test_survey__finds_what_only_the_whole_shows() -> None:
         "train: no sample has depth",
         "train_groups has shape (1,), training has 2 samples",
     ]
+
+
+def test_survey__names_the_classes_that_training_lacks_in_one_line() -> None:
+    train = part("train", [0, 0])
+    many = replace(splits(), classes=tuple("abcdefghijklmn"), train=train, train_labels=train.target)
+    assert survey(many).problems == [
+        "train: no sample of class 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j', 'k', ... and 3 more"
+    ]
