@@ -250,7 +250,10 @@ class ImageDataset:
     def __getitem__(self, index: int, /) -> Sample:
         native = {name: self._picture(index, name) for name in self.channels}
         if all(picture is None for picture in native.values()):
-            raise DataError(f"sample '{self.ids[index]}' has no modality that can be read; leave it out")
+            raise DataError(
+                f"sample '{self.ids[index]}' has nothing that can be read of {', '.join(self.channels)}; leave it out, "
+                "or choose data.modalities so that every sample has one"
+            )
         return {"inputs": Pictures(native, self._transform), "target": self.target(index), "id": self.ids[index]}
 
     def target(self, index: int) -> Tensor:

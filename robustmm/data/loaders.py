@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch.utils.data import DataLoader, Sampler
 from robustmm import distributed
 from robustmm.data.collate import Collate
 from robustmm.data.parts import Part
+from robustmm.errors import RobustmmError
 from robustmm.seeding import generator_for
 from robustmm.types import Batch, Modality
 
@@ -28,6 +30,37 @@ class _Plan(Sampler[list[Key]]):
 
     def __len__(self) -> int:
         return len(self.batches)
+
+
+class _Batches:
+    """Makes batches in a loader's worker; an error of ours comes back as a value, since torch wraps one that is raised
+    in its own text with a traceback.
+
+    Args:
+        part: Samples.
+        collate: Samples -> batch.
+    """
+
+    def __init__(self, part: Part, collate: Collate) -> None:
+        self.part = part
+        self.collate = collate
+
+    def __getitems__(self, keys: Sequence[Key]) -> Batch | RobustmmError:
+        try:
+            return self.collate(self.part.__getitems__(keys))
+        except RobustmmError as error:
+            return error
+
+
+def _as_made(batch: Any) -> Any:
+    return batch
+
+
+def _raised(loaded: Iterator[Batch | RobustmmError]) -> Iterator[Batch]:
+    for batch in loaded:
+        if isinstance(batch, RobustmmError):
+            raise batch
+        yield batch
 
 
 class PartLoader:
@@ -59,10 +92,10 @@ class PartLoader:
         self.pin_memory = pin_memory
         self._plain: PartLoader | None = None
         self._plan = _Plan()
-        self._loader: DataLoader[Batch] = DataLoader(
-            part,  # type: ignore[arg-type]  # keys are (position, epoch) pairs, which torch's stubs do not foresee
+        self._loader: DataLoader[Batch | RobustmmError] = DataLoader(
+            _Batches(part, Collate(modalities)),  # type: ignore[arg-type]  # torch asks for batches alone
             batch_sampler=self._plan,
-            collate_fn=Collate(modalities),
+            collate_fn=_as_made,
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=pin_memory,
@@ -117,7 +150,7 @@ class PartLoader:
             batches.append([(position, epoch) for position in rest[:size].tolist()])
             rest = rest[size:]
         self._plan.batches = batches
-        return iter(self._loader)
+        return _raised(iter(self._loader))
 
 
 def _per_process(count: int) -> int:

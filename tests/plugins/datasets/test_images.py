@@ -271,7 +271,7 @@ def test_image_dataset__counts_unreadable_as_missing_where_asked(make, caplog):
 
 
 def test_image_dataset__refuses_a_sample_without_any_modality(make):
-    with pytest.raises(DataError, match="sample 's0' has no modality that can be read"):
+    with pytest.raises(DataError, match="sample 's0' has nothing that can be read of rgb, depth; leave"):
         make(left_out=["rgb0", "depth0"], on_unreadable="missing")[0]
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 import torch
 
-from robustmm import ArrayDataset, Modality, distributed
+from robustmm import ArrayDataset, DataError, Modality, distributed
 from robustmm.data.loaders import PartLoader
 from robustmm.data.parts import Part
 
@@ -170,3 +170,21 @@ def test_loader__half_read_epoch_leaves_no_trace_in_the_next():
         own = loader(data=Noisy(10), workers=workers)
         next(own.training(0))
         assert orders(own.training(1)) == orders(loader(data=Noisy(10)).training(1))
+
+
+class Broken(Noisy):
+    """A sample cannot be read."""
+
+    def __getitem__(self, index):
+        if index == 4:
+            raise DataError("b.png: is truncated; mend it")
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_errors__of_worker_processes_are_as_short_as_those_of_this_one(workers):
+    batches = loader(data=Broken(10), workers=workers).ordered()
+    assert len(next(batches)) == 3
+    with pytest.raises(DataError) as caught:
+        next(batches)
+    assert str(caught.value) == "b.png: is truncated; mend it"
