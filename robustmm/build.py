@@ -264,7 +264,7 @@ def scaler_statistics(parts: Parts, batch_size: int) -> dict[str, Moments2]:
     }
     if not wanted:
         return {}
-    loader = PartLoader(parts.train.without_augmentation(), parts.modalities, batch_size=max(batch_size, 256))
+    loader = PartLoader(parts.train.without_augmentation(), parts.modalities, batch_size=batch_size)
     for batch in loader.ordered(whole=True):
         for column, name in enumerate(batch.modalities):
             if name in wanted:

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from robustmm.errors import ShapeError
 from robustmm.models.modes import evaluating
 
+#: What BatchNorm says of a batch that has one value per channel.
+TOO_SMALL = "more than 1 value per channel"
 #: (B, ...) -> levels, (B, ...) each.
 Levels = Callable[[Tensor], Sequence[Tensor]]
 
@@ -48,7 +50,7 @@ class RowRunner:
             return [x.new_zeros(len(x), *shape) for shape in self._shapes_of(name, module, run, x)]
         rows = rows.to(x.device, non_blocking=True)
         levels = whole(name, run, x.index_select(0, rows))
-        return [level.new_zeros(len(x), *level.shape[1:]).index_copy(0, rows, level) for level in levels]
+        return [_spread(level, rows, len(x)) for level in levels]
 
     def _shapes_of(self, name: str, module: nn.Module, run: Levels, x: Tensor) -> list[torch.Size]:
         """Shapes without the batch, from one row that is run once for each size of input."""
@@ -57,6 +59,16 @@ class RowRunner:
             with torch.no_grad(), evaluating(module):
                 self._shapes[key] = [level.shape[1:] for level in run(x[:1])]
         return self._shapes[key]
+
+
+def _spread(level: Tensor, rows: Tensor, count: int) -> Tensor:
+    """(R, ...) -> (count, ...) with zeros in the other rows, in the same memory format."""
+    kept = torch.contiguous_format
+    if level.dim() == 4 and level.is_contiguous(memory_format=torch.channels_last):
+        kept = torch.channels_last
+    shape = (count, *level.shape[1:])
+    spread = torch.empty(shape, dtype=level.dtype, device=level.device, memory_format=kept).zero_()
+    return spread.index_copy_(0, rows, level)
 
 
 def whole(name: str, run: Levels, x: Tensor) -> list[Tensor]:
@@ -68,7 +80,7 @@ def whole(name: str, run: Levels, x: Tensor) -> list[Tensor]:
     try:
         return list(run(x))
     except ValueError as error:
-        if len(x) > 1 or not torch.is_grad_enabled():
+        if len(x) > 1 or TOO_SMALL not in str(error):
             raise
         raise ShapeError(
             f"{name} cannot train on a batch of one sample ({error}); use a data.batch_size of at least 2, or parts "

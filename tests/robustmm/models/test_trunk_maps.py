@@ -114,3 +114,26 @@ def test_late_trunk__maps_of_unequal_sizes_are_refused_with_both_sizes() -> None
     inputs = {name: torch.zeros(2, *one.shape) for name, one in known.items()}
     with pytest.raises(ShapeError, match=r"level 0 is rgb 7x5, depth 3x3; fusion needs maps of one size"):
         LateTrunk.of(parts)(inputs, torch.ones(2, 2, dtype=torch.bool))
+
+
+def test_late_trunk__skipped_rows_keep_the_memory_format() -> None:
+    trunk = make_trunk().to(memory_format=torch.channels_last).train()
+    presence = torch.tensor([[True, True], [True, False], [True, True], [True, False]])
+    features, _ = trunk(make_inputs(trunk), presence)
+    first = features["depth"][0]
+    assert first.is_contiguous(memory_format=torch.channels_last)
+    assert not first[1].any()
+    assert first[0].any()
+    first.sum().backward()
+    assert all(weight.grad is not None for weight in trunk.encoders["depth"].stages[0].parameters())
+
+
+def test_late_trunk__errors_of_an_encoder_stay_what_they_are() -> None:
+    trunk = make_trunk().train()
+
+    def refuse(*_: object) -> None:
+        raise ValueError("no such thing")
+
+    trunk.encoders["rgb"].register_forward_pre_hook(refuse)
+    with pytest.raises(ValueError, match="no such thing"):
+        trunk(make_inputs(trunk, rows=1), torch.ones(1, 2, dtype=torch.bool))
