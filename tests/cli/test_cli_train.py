@@ -295,7 +295,7 @@ def test_train__two_processes_do_as_one_with_twice_the_batch(tmp_path: Path) -> 
     arguments = [sys.executable, "-m", "robustmm", "train", "-c", config]
     two = ["-o", "train.devices=2", "-o", "train.strategy=ddp", "--folder", "two"]
     done = subprocess.run(
-        arguments + two, capture_output=True, text=True, timeout=120, env=os.environ | {"OMP_NUM_THREADS": "1"}
+        arguments + two, capture_output=True, text=True, timeout=600, env=os.environ | {"OMP_NUM_THREADS": "1"}
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("weights of epoch") == 1
