@@ -32,6 +32,7 @@ DISTRIBUTIONS = {
     "yaml": "pyyaml",
     "pil": "pillow",
     "pydantic-core": "pydantic",
+    "annotated-types": "pydantic",
     "cv2": "opencv-python-headless",
 }
 #: Functions that import a part of one library.

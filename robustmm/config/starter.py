@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any, Literal, get_args, get_origin
 
+from annotated_types import MinLen
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -110,7 +111,7 @@ def section_lines(component: Component, *, indent: int) -> str:
     for name, field in component.options.model_fields.items():
         said = f"  # {_one_line(field.description)}" if field.description else ""
         if field.is_required():
-            lines.append(f"{name}: {_flow(_placeholder(field.annotation))}{said}")
+            lines.append(f"{name}: {_flow(_filled(field))}{said}")
         else:
             lines.append(f"# {name}: {_flow(_default(component, name, field))}{said}")
     return textwrap.indent("\n".join(lines), " " * indent)
@@ -120,6 +121,15 @@ def _default(component: Component, name: str, field: FieldInfo) -> Any:
     value = field.get_default(call_default_factory=True, validated_data={})
     shown = component.options.model_construct(**{name: value}).model_dump(mode="json", include={name}, warnings=False)
     return shown.get(name)
+
+
+def _filled(field: FieldInfo) -> Any:
+    """A placeholder with as many items as the option asks for, all different."""
+    value = _placeholder(field.annotation)
+    least = next((mark.min_length for mark in field.metadata if isinstance(mark, MinLen)), 0)
+    if isinstance(value, list) and value == [PLACEHOLDER]:
+        value += [f"{PLACEHOLDER}_{number}" for number in range(2, least + 1)]
+    return value
 
 
 def _placeholder(annotation: Any) -> Any:
