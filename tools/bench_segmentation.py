@@ -324,7 +324,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--encoder", help="default: esanet_resnet50 on a GPU, esanet_resnet18 on a CPU")
     parser.add_argument("--batch-size", type=int)
-    parser.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="multiples of 32")
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1), help="most loader processes to try")
     arguments = parser.parse_args()
