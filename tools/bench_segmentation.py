@@ -22,15 +22,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from bench_step import UniformSampler, component, pairs, report, synchronise, timed
-from lightning.fabric import Fabric
+from bench_step import component, looped, pairs, report, synchronise, timed
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from robustmm import (
     VOID,
-    Balancer,
     Batch,
     Blueprint,
     Clock,
@@ -46,8 +44,6 @@ from robustmm import (
 from robustmm.build import Builder
 from robustmm.data.loaders import PartLoader
 from robustmm.data.parts import Part
-from robustmm.engine.step import StepContext, train_step
-from robustmm.engine.watch import LossWatch
 from robustmm.plugin_manager import get_plugins
 from robustmm.seeding import generator_for, seed_torch
 
@@ -140,22 +136,9 @@ def make_batch(setting: Setting) -> Batch:
 
 
 def our_step(name: str, setting: Setting) -> Callable[[], None]:
-    """A step as the training loop makes it: seeds, masks, step, loss watch."""
-    method, batch = make_method(name, setting), make_batch(setting)
-    fabric = Fabric(accelerator=setting.device.type, devices=1, precision=setting.precision)  # type: ignore[arg-type]
-    optimizer = fabric.setup_optimizers(torch.optim.SGD(method.parameters(), lr=1e-3, momentum=0.9))
+    """The step of the training loop, behind the warm-up."""
     clock = Clock(epoch=EPOCH, step=1, epochs=300, steps_per_epoch=1)
-    context = StepContext(fabric, method, Balancer(), optimizer, method.trunk.parameter_groups(), None, 0, clock)  # type: ignore[arg-type]
-    watch = LossWatch(method.modalities, every_step=setting.device.type == "cpu")
-    sampler = UniformSampler()
-
-    def step() -> None:
-        seed_torch(0, clock.step, 0)
-        presence = sampler(batch.observed, generator_for(0, "masks", clock.step, 0))
-        terms = train_step(context, batch, presence)
-        watch.add(clock, terms, presence)
-
-    return step
+    return looped(make_method(name, setting), make_batch(setting), setting.device, clock, setting.precision)
 
 
 def hand_written_step(name: str, setting: Setting) -> Callable[[], None]:

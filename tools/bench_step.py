@@ -112,14 +112,19 @@ def make_batch(setting: Setting, seed: int = 0) -> Batch:
 
 
 def our_step(setting: Setting) -> Callable[[], None]:
-    """A step as the training loop makes it: seeds, masks, step, loss watch."""
-    method, batch = make_method(setting), make_batch(setting)
-    method.train()
-    fabric = Fabric(accelerator="cuda" if setting.device.type == "cuda" else "cpu", devices=1)
-    optimizer = fabric.setup_optimizers(torch.optim.SGD(method.parameters(), lr=1e-3, momentum=0.9))
+    """The step of `looped` for the model of a setting."""
     clock = Clock(epoch=0, step=0, epochs=1, steps_per_epoch=1)
-    context = StepContext(fabric, method, Balancer(), optimizer, method.trunk.parameter_groups(), None, 0, clock)
-    watch = LossWatch(method.modalities, every_step=setting.device.type == "cpu")
+    return looped(make_method(setting).train(), make_batch(setting), setting.device, clock)
+
+
+def looped(
+    method: Method, batch: Batch, device: torch.device, clock: Clock, precision: str = "32-true"
+) -> Callable[[], None]:
+    """A step as the training loop makes it: seeds, masks, step, loss watch."""
+    fabric = Fabric(accelerator=device.type, devices=1, precision=precision)  # type: ignore[arg-type]
+    optimizer = fabric.setup_optimizers(torch.optim.SGD(method.parameters(), lr=1e-3, momentum=0.9))
+    context = StepContext(fabric, method, Balancer(), optimizer, method.trunk.parameter_groups(), None, 0, clock)  # type: ignore[arg-type]
+    watch = LossWatch(method.modalities, every_step=device.type == "cpu")
     sampler = UniformSampler()
 
     def step() -> None:
