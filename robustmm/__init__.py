@@ -60,6 +60,13 @@ _HOME = {
         "masked_mean",
         "outer_mean",
     ),
+    "robustmm.losses.evidential": (
+        "belief_conflict",
+        "combine_evidence",
+        "dirichlet_kl",
+        "dirichlet_uncertainty",
+        "evidential_loss",
+    ),
     "robustmm.losses.gaussian_kl": ("gaussian_kl",),
     "robustmm.losses.histogram_divergence": ("histogram_divergence",),
     "robustmm.losses.knowledge_distillation": (
@@ -70,6 +77,24 @@ _HOME = {
     "robustmm.losses.margin_aware_distillation": (
         "margin_aware_distillation",
         "margin_weights",
+    ),
+    "robustmm.losses.maximum_mean_discrepancy": (
+        "joint_maximum_mean_discrepancy",
+        "maximum_mean_discrepancy",
+    ),
+    "robustmm.losses.normal_inverse_gamma": (
+        "NormalInverseGamma",
+        "combine_nig",
+        "nig_nll",
+        "nig_regulariser",
+    ),
+    "robustmm.losses.ranking": (
+        "confidence_ranking",
+        "normalised_history",
+    ),
+    "robustmm.losses.reliable_confidence": (
+        "class_balance",
+        "confidence_adaptation",
     ),
     "robustmm.masks": (
         "CombinationSampler",
@@ -183,6 +208,11 @@ if TYPE_CHECKING:
     from robustmm.imports import import_torchvision as import_torchvision
     from robustmm.losses.combination_regularisation import masked_mean as masked_mean
     from robustmm.losses.combination_regularisation import outer_mean as outer_mean
+    from robustmm.losses.evidential import belief_conflict as belief_conflict
+    from robustmm.losses.evidential import combine_evidence as combine_evidence
+    from robustmm.losses.evidential import dirichlet_kl as dirichlet_kl
+    from robustmm.losses.evidential import dirichlet_uncertainty as dirichlet_uncertainty
+    from robustmm.losses.evidential import evidential_loss as evidential_loss
     from robustmm.losses.gaussian_kl import gaussian_kl as gaussian_kl
     from robustmm.losses.histogram_divergence import histogram_divergence as histogram_divergence
     from robustmm.losses.knowledge_distillation import logit_distillation as logit_distillation
@@ -190,6 +220,18 @@ if TYPE_CHECKING:
     from robustmm.losses.knowledge_distillation import soft_target_distillation as soft_target_distillation
     from robustmm.losses.margin_aware_distillation import margin_aware_distillation as margin_aware_distillation
     from robustmm.losses.margin_aware_distillation import margin_weights as margin_weights
+    from robustmm.losses.maximum_mean_discrepancy import (
+        joint_maximum_mean_discrepancy as joint_maximum_mean_discrepancy,
+    )
+    from robustmm.losses.maximum_mean_discrepancy import maximum_mean_discrepancy as maximum_mean_discrepancy
+    from robustmm.losses.normal_inverse_gamma import NormalInverseGamma as NormalInverseGamma
+    from robustmm.losses.normal_inverse_gamma import combine_nig as combine_nig
+    from robustmm.losses.normal_inverse_gamma import nig_nll as nig_nll
+    from robustmm.losses.normal_inverse_gamma import nig_regulariser as nig_regulariser
+    from robustmm.losses.ranking import confidence_ranking as confidence_ranking
+    from robustmm.losses.ranking import normalised_history as normalised_history
+    from robustmm.losses.reliable_confidence import class_balance as class_balance
+    from robustmm.losses.reliable_confidence import confidence_adaptation as confidence_adaptation
     from robustmm.masks import CombinationSampler as CombinationSampler
     from robustmm.masks import all_combinations as all_combinations
     from robustmm.masks import combination_name as combination_name
