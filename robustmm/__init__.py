@@ -15,15 +15,23 @@ __version__ = "0.1.0"
 PLUGIN_API = 1
 
 _HOME = {
+    "robustmm.adaptation.adapter": (
+        "Adapter",
+        "Predict",
+    ),
     "robustmm.balancing.balancer": (
         "Balancer",
         "EpochPlan",
         "Update",
         "total",
     ),
-    "robustmm.balancing.view": (
+    "robustmm.balancing.epoch": (
         "EpochView",
+        "Trial",
+    ),
+    "robustmm.balancing.view": (
         "StepView",
+        "added",
     ),
     "robustmm.data.dataset": (
         "ArrayDataset",
@@ -96,6 +104,12 @@ _HOME = {
         "class_balance",
         "confidence_adaptation",
     ),
+    "robustmm.losses.student_t": (
+        "StudentT",
+        "pack_student_t",
+        "split_student_t",
+        "student_t_nll",
+    ),
     "robustmm.masks": (
         "CombinationSampler",
         "all_combinations",
@@ -157,6 +171,7 @@ _HOME = {
         "generator_for",
     ),
     "robustmm.tasks.classification": ("ClassificationTask",),
+    "robustmm.tasks.regression": ("RegressionTask",),
     "robustmm.tasks.segmentation": ("SegmentationTask",),
     "robustmm.tasks.task": (
         "Metrics",
@@ -179,12 +194,16 @@ _HOME = {
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 if TYPE_CHECKING:
+    from robustmm.adaptation.adapter import Adapter as Adapter
+    from robustmm.adaptation.adapter import Predict as Predict
     from robustmm.balancing.balancer import Balancer as Balancer
     from robustmm.balancing.balancer import EpochPlan as EpochPlan
     from robustmm.balancing.balancer import Update as Update
     from robustmm.balancing.balancer import total as total
-    from robustmm.balancing.view import EpochView as EpochView
+    from robustmm.balancing.epoch import EpochView as EpochView
+    from robustmm.balancing.epoch import Trial as Trial
     from robustmm.balancing.view import StepView as StepView
+    from robustmm.balancing.view import added as added
     from robustmm.data.dataset import ArrayDataset as ArrayDataset
     from robustmm.data.dataset import Dataset as Dataset
     from robustmm.data.dataset import DataSplits as DataSplits
@@ -232,6 +251,10 @@ if TYPE_CHECKING:
     from robustmm.losses.ranking import normalised_history as normalised_history
     from robustmm.losses.reliable_confidence import class_balance as class_balance
     from robustmm.losses.reliable_confidence import confidence_adaptation as confidence_adaptation
+    from robustmm.losses.student_t import StudentT as StudentT
+    from robustmm.losses.student_t import pack_student_t as pack_student_t
+    from robustmm.losses.student_t import split_student_t as split_student_t
+    from robustmm.losses.student_t import student_t_nll as student_t_nll
     from robustmm.masks import CombinationSampler as CombinationSampler
     from robustmm.masks import all_combinations as all_combinations
     from robustmm.masks import combination_name as combination_name
@@ -277,6 +300,7 @@ if TYPE_CHECKING:
     from robustmm.seeding import derive_seed as derive_seed
     from robustmm.seeding import generator_for as generator_for
     from robustmm.tasks.classification import ClassificationTask as ClassificationTask
+    from robustmm.tasks.regression import RegressionTask as RegressionTask
     from robustmm.tasks.segmentation import SegmentationTask as SegmentationTask
     from robustmm.tasks.task import Metrics as Metrics
     from robustmm.tasks.task import Rows as Rows

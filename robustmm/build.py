@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from robustmm.adaptation.adapter import Adapter
+from robustmm.adaptation.stream import REPAIR
 from robustmm.balancing.balancer import Balancer
 from robustmm.config.capabilities import check_capabilities
 from robustmm.config.component import ComponentSection
@@ -24,17 +26,22 @@ from robustmm.masks import AGGREGATES, CombinationSampler, all_combinations, com
 from robustmm.methods.method import Blueprint, Method
 from robustmm.metrics.metric import Metric
 from robustmm.models.encoder import Encoder
+from robustmm.models.fusion import NoFusion
+from robustmm.models.missing import MissingPolicy
 from robustmm.models.scaler import Moments
 from robustmm.models.trunk import Trunk, TrunkParts
 from robustmm.registry import Component, Registry
-from robustmm.seeding import seed_everything
+from robustmm.seeding import generator_for, seed_everything
 from robustmm.tasks.task import Task
-from robustmm.types import Combination, Modality
+from robustmm.types import Batch, Combination, Modality
 
 #: Encoder of a modality that the configuration does not name, by the modality's kind.
 DEFAULT_ENCODERS = {"vector": "mlp", "sequence": "cnn1d", "image": "small_cnn", "spectrogram": "small_cnn"}
 #: With more modalities than this, combinations to evaluate must be named: 4095 is a long evaluation already.
 MOST_FOR_ALL = 12
+
+#: What a balancer requires that trains a head per modality beside the model's own.
+UNIMODAL_HEADS = "unimodal_heads"
 
 Moments2 = tuple[Tensor, Tensor]
 
@@ -53,6 +60,7 @@ class Assembly:
         recipe: The numbers of training.
         combinations: What is evaluated, in order.
         make_metrics: Fresh plugin metrics by name.
+        make_adapter: A fresh test-time adapter; None where the configuration has none.
         components: Place -> component; a place is a kind, or begins with one, such as ``encoder of rgb``.
     """
 
@@ -65,6 +73,7 @@ class Assembly:
     recipe: Recipe
     combinations: list[Combination]
     make_metrics: Callable[[], Mapping[str, Metric]]
+    make_adapter: Callable[[], Adapter] | None
     components: Mapping[str, Component]
 
     def loader(self, part: str, *, pin_memory: bool = False) -> PartLoader:
@@ -79,6 +88,11 @@ class Assembly:
             workers=data.workers,
             pin_memory=pin_memory if data.pin_memory is None else data.pin_memory,
         )
+
+    def test_stream(self) -> Iterator[Batch]:
+        """The whole test part once, in an order drawn from the run's seed: what a model adapts to."""
+        order = torch.randperm(len(self.parts.test), generator=generator_for(self.config.seed, "test stream"))
+        return self.loader("test").ordered(order, whole=True)
 
     def directions(self) -> Mapping[str, str]:
         """Metric -> ``max`` or ``min``, of the task and of metric plugins."""
@@ -139,12 +153,14 @@ def assemble(config: RunConfig, registry: Registry, *, fit_scalers: bool = True)
         task.fit(parts.train.targets())
     statistics = scaler_statistics(parts, config.data.batch_size) if fit_scalers else {}
     seed_everything(config.seed, "weights")
-    blueprint = _blueprint(config, builder, parts.modalities, task, statistics)
+    blueprint = _blueprint(config, builder, parts.modalities, task, statistics, len(parts.train))
     method: Method = builder.component("method", "method", config.method)(blueprint=blueprint)
     names = tuple(modality.name for modality in parts.modalities)
     sampler_section = config.sampler or method.sampler
     sampler = builder.component("sampler", "sampler", sampler_section)(modalities=names)
     balancer = builder.component("balancer", "balancer", config.balancer)()
+    if UNIMODAL_HEADS in builder.used["balancer"].requires:
+        method.unimodal_heads = blueprint.make_heads(method.trunk)
     make_metrics = _metric_factory(config, builder, parts.classes, task.directions)
     assembly = Assembly(
         config=config,
@@ -156,6 +172,7 @@ def assemble(config: RunConfig, registry: Registry, *, fit_scalers: bool = True)
         recipe=_recipe(config, builder, task, directions_of(task, make_metrics())),
         combinations=_combinations(config, names),
         make_metrics=make_metrics,
+        make_adapter=_adapter_factory(config, builder, method),
         components=dict(builder.used),
     )
     _check_capabilities(builder)
@@ -169,12 +186,13 @@ def _blueprint(
     modalities: tuple[Modality, ...],
     task: Task,
     statistics: Mapping[str, Moments2],
+    samples: int,
 ) -> Blueprint:
     make_encoders = {modality.name: _encoder_factory(config, builder, modality) for modality in modalities}
     make_trunk_of = builder.component("trunk", "trunk", config.model.trunk)
     make_fusion = builder.component("fusion", "fusion", config.model.fusion)
     make_policy = builder.component("missing_policy", "missing_policy", config.model.missing_policy)
-    make_head = builder.component("head", "head", config.model.head or task.default_head)
+    make_head = builder.component("head", "head", config.model.head or _own_head(config, builder) or task.default_head)
     _check_form(builder, task, modalities)
     parts = TrunkParts(
         modalities,
@@ -185,16 +203,27 @@ def _blueprint(
         skip_absent=config.model.skip_absent,
     )
 
-    def make_trunk() -> Trunk:
-        trunk: Trunk = make_trunk_of(parts=parts)
+    def make_trunk(*, only: Sequence[str] | None = None, fused: bool = True) -> Trunk:
+        chosen = [modality for modality in modalities if only is None or modality.name in only]
+        own = replace(parts, modalities=tuple(chosen))
+        if not fused:
+            own = replace(own, make_fusion=lambda channels: NoFusion(), make_policy=lambda channels: MissingPolicy())
+        trunk: Trunk = make_trunk_of(parts=own)
         for name, (mean, variance) in statistics.items():
-            trunk.scalers.get_submodule(name).set(mean, variance)  # type: ignore[operator]  # a Scaler's own method
+            if name in trunk.modalities:
+                trunk.scalers.get_submodule(name).set(mean, variance)  # type: ignore[operator]  # a Scaler's own method
         return trunk
 
     def new_head(channels: tuple[int, ...]) -> Any:
         return make_head(channels=channels, num_outputs=task.num_outputs)
 
-    return Blueprint(modalities, task, make_trunk, new_head)
+    return Blueprint(modalities, task, make_trunk, new_head, samples)
+
+
+def _own_head(config: RunConfig, builder: Builder) -> str | None:
+    """The head that the method requires by name, which is then its default."""
+    required = builder.registry.get("method", config.method.name).requires
+    return next((capability.removeprefix("head:") for capability in required if capability.startswith("head:")), None)
 
 
 def _check_form(builder: Builder, task: Task, modalities: Sequence[Modality]) -> None:
@@ -306,6 +335,7 @@ def _recipe(config: RunConfig, builder: Builder, task: Task, directions: Mapping
         min_delta=train.early_stop.min_delta if train.early_stop else 0.0,
         log_every=train.log_every,
         checkpoint_every=train.checkpoint_every,
+        accumulate=train.accumulate,
     )
 
 
@@ -345,6 +375,26 @@ def _metric_factory(
         names.add(label)
         makers[label] = builder.component(f"metric {label}", "metric", section)
     return lambda: {name: make(classes=classes) for name, make in makers.items()}
+
+
+def _adapter_factory(config: RunConfig, builder: Builder, method: Method) -> Callable[[], Adapter] | None:
+    """Makes fresh adapters; None where none is chosen.
+
+    Raises:
+        ConfigError: the model has nothing that it could adapt, which is better known before training than after.
+    """
+    section = config.evaluation.adapter
+    if section is None:
+        return None
+    make: Callable[[], Adapter] = builder.component("adapter", "adapter", section)
+    if not make().parameters(method):
+        raise ConfigError(
+            [
+                f"evaluation.adapter: '{section.name}' finds no parameter to adapt: fusion "
+                f"'{config.model.fusion.name}' in trunk '{config.model.trunk.name}' offers none; {REPAIR}"
+            ]
+        )
+    return make
 
 
 def _check_capabilities(builder: Builder) -> None:

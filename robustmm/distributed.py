@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, MutableMapping, Sequence
 from typing import TypeVar, cast
 
 import torch
@@ -42,6 +42,11 @@ def all_reduce_sum(tensor: Tensor) -> Tensor:
     return total
 
 
+def gather_rows(tensor: Tensor) -> Tensor:
+    """Every process's rows of a tensor (N, ...) one after the other in rank order, on the CPU; N may differ."""
+    return torch.cat(gather_objects(tensor.detach().cpu()))
+
+
 def gather_objects(item: T) -> list[T]:
     """Every process's object, in rank order."""
     if not is_parallel():
@@ -51,24 +56,44 @@ def gather_objects(item: T) -> list[T]:
     return cast("list[T]", items)  # every place has been filled, with None where that was a process's object
 
 
-def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+def average_gradients(
+    parameters: Iterable[nn.Parameter], apart: MutableMapping[nn.Parameter, Tensor] | None = None
+) -> None:
     """Replace gradients by their mean over processes, in one message; a parameter without one anywhere keeps none.
 
     The mean of per-process batch means equals the mean over all samples only for equal batches, which the loaders give.
+
+    Args:
+        parameters: The same on every process.
+        apart: Further gradients of some of them, averaged likewise.
     """
     if not is_parallel():
         return
     owned = [parameter for parameter in parameters if parameter.requires_grad]
-    has = torch.tensor([float(parameter.grad is not None) for parameter in owned], device=owned[0].device)
+    further = {} if apart is None else apart
+    gradients = [parameter.grad for parameter in owned] + [further.get(parameter) for parameter in owned]
+    means = _means(gradients, [*owned, *owned])
+    for parameter, own, other in zip(owned, means[: len(owned)], means[len(owned) :], strict=True):
+        parameter.grad = own
+        if other is not None:
+            further[parameter] = other
+
+
+def _means(tensors: Sequence[Tensor | None], like: Sequence[Tensor]) -> list[Tensor | None]:
+    """Mean of each tensor over processes, None counting as zeros; None where no process has one."""
+    has = torch.tensor([float(tensor is not None) for tensor in tensors], device=like[0].device)
     dist.all_reduce(has)
-    used = [parameter for parameter, anywhere in zip(owned, has.tolist(), strict=True) if anywhere]
+    used = [place for place, anywhere in enumerate(has.tolist()) if anywhere]
+    means: list[Tensor | None] = [None] * len(tensors)
     if not used:
-        return
-    flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in used])
+        return means
+    filled = [torch.zeros_like(like[place]) if (own := tensors[place]) is None else own for place in used]
+    flat = torch.cat([tensor.flatten() for tensor in filled])
     dist.all_reduce(flat)
     flat /= world_size()
-    for parameter, piece in zip(used, torch.split(flat, [p.numel() for p in used]), strict=True):
-        parameter.grad = piece.view_as(parameter).clone()
+    for place, piece in zip(used, torch.split(flat, [tensor.numel() for tensor in filled]), strict=True):
+        means[place] = piece.view_as(like[place]).clone()
+    return means
 
 
 def average_buffers(module: nn.Module) -> None:

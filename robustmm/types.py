@@ -6,7 +6,7 @@ Shapes: B batch, M modalities, C classes, D channels, H W grid, L levels, R rows
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, TypedDict
 
 import torch
@@ -85,6 +85,7 @@ class Batch:
         target: (B,) or (B, H, W) int64.
         ids: Stable names, B of them.
         index: (B,) int64 position of each sample in its part of the data set.
+        keep: (B, M) bool: all that a balancer's plan of the epoch lets be shown; None where it withholds nothing.
     """
 
     inputs: Mapping[str, Tensor]
@@ -92,6 +93,12 @@ class Batch:
     target: Tensor
     ids: tuple[str, ...]
     index: Tensor
+    keep: Tensor | None = None
+
+    @property
+    def offered(self) -> Tensor:
+        """(B, M) bool: what may be shown, from which masks are drawn."""
+        return self.observed if self.keep is None else self.observed & self.keep
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -103,10 +110,10 @@ class Batch:
 
     def _map(self, move: Callable[[Tensor], Tensor]) -> Batch:
         inputs = {name: move(value) for name, value in self.inputs.items()}
-        return Batch(inputs, self.observed, move(self.target), self.ids, self.index)
+        return replace(self, inputs=inputs, target=move(self.target))
 
     def to(self, device: torch.device) -> Batch:
-        """Inputs and target on ``device``; ``observed`` and ``index`` stay on the CPU, where masks are drawn."""
+        """Inputs and target on ``device``; masks and ``index`` stay on the CPU, where masks are drawn."""
         return self._map(lambda value: value.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
@@ -152,6 +159,17 @@ class Output:
     def scales(self) -> list[Tensor]:
         """All logits that a loss may supervise, the finest first."""
         return [self.logits, *self.coarser]
+
+    def detached(self) -> Output:
+        """The same values without the graph that made them."""
+        return Output(
+            self.logits.detach(),
+            self.presence,
+            {name: [level.detach() for level in levels] for name, levels in self.features.items()},
+            [level.detach() for level in self.fused],
+            {name: value.detach() for name, value in self.extras.items()},
+            [logits.detach() for logits in self.coarser],
+        )
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,7 @@ def looped(
     def step() -> None:
         seed_torch(0, clock.step, 0)
         presence = sampler(batch.observed, generator_for(0, "masks", clock.step, 0))
-        terms = train_step(context, batch, presence)
+        terms = train_step(context, [batch], presence)
         watch.add(clock, terms, presence)
 
     return step

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from robustmm import Blueprint, Method, Modality
+from collections.abc import Sequence
+
+from robustmm import Blueprint, Method, Modality, Trunk
 
 
 def shared_blueprint(method: Method, modalities: tuple[Modality, ...]) -> Blueprint:
     """A blueprint that hands out the trunk and the head of ``method`` themselves, so that nothing is copied."""
-    return Blueprint(modalities, method.task, lambda: method.trunk, lambda channels: method.head)
+
+    def trunk(*, only: Sequence[str] | None = None, fused: bool = True) -> Trunk:
+        return method.trunk
+
+    return Blueprint(modalities, method.task, trunk, lambda channels: method.head)

@@ -177,6 +177,7 @@ def robustmm_register_trunks(register: Callable[[Component], None]) -> None:
             "Fusion behind every stage, from which one modality goes on; pyramid pooling at the end.",
             "Seichter et al., ICRA 2021, arXiv:2011.06961; code TUI-NICR/ESANet",
             fidelity="code",
+            provides=frozenset({"unimodal_heads"}),
             suits=frozenset({"dense"}),
         )
     )

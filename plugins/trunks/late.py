@@ -22,5 +22,6 @@ def robustmm_register_trunks(register: Callable[[Component], None]) -> None:
             Options,
             "Separate encoders, fused behind them: as vectors, or as maps level by level.",
             "standard",
+            provides=frozenset({"separate_encoders", "unimodal_heads"}),
         )
     )

@@ -14,7 +14,8 @@ from robustmm.types import LossTerm
 if TYPE_CHECKING:
     from torch import nn
 
-    from robustmm.balancing.view import EpochView, StepView
+    from robustmm.balancing.epoch import EpochView
+    from robustmm.balancing.view import StepView
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,14 @@ class EpochPlan:
     """What a balancer wants of the coming epoch.
 
     Args:
-        indices: Positions in the training part, with repetitions, in any order; None leaves the part as it is. The
-            schedule counts the steps of an unchanged part, so about as many positions should be chosen.
+        indices: (N,) positions in the training part, with repetitions, in any order; None leaves the part as it is.
+            Learning rates follow the share of the epoch that is done, so an epoch may be longer or shorter than others.
+        keep: (N, M) bool: what each of the positions may show; None withholds nothing. A sample of which nothing would
+            be left shows all that it has.
     """
 
     indices: Tensor | None = None
+    keep: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -62,20 +66,23 @@ class Balancer:
         """The optimiser updates to make on this batch: one, with the drawn masks, as it stands."""
         return (Update(presence),)
 
-    def modulate_features(self, level: int, features: Mapping[str, Tensor], presence: Tensor) -> Mapping[str, Tensor]:
-        """Edit what enters a fusion, {modality: (B, D, ...)}."""
+    def modulate_features(self, level: int, features: Mapping[str, Tensor], view: StepView) -> Mapping[str, Tensor]:
+        """Edit what enters a fusion, {modality: (B, D, ...)}; the view has no output yet."""
         return features
 
     def weigh(self, terms: Mapping[str, LossTerm], view: StepView) -> Mapping[str, LossTerm]:
-        """Weigh, add or drop ``task`` terms before backward."""
+        """Weigh, add or drop ``task`` terms before backward; of each batch where gradients are accumulated."""
         return terms
 
     def backward(self, terms: Mapping[str, LossTerm], view: StepView) -> None:
-        """Fill the gradients: of the plain sum, as it stands."""
+        """Add to the gradients: those of the plain sum, as it stands."""
         view.backward(total(terms))
 
     def modulate_gradients(self, view: StepView) -> None:
-        """Edit gradients after they are complete, reduced over processes and unscaled, before clipping."""
+        """Edit gradients after they are complete, reduced over processes and unscaled, before clipping.
+
+        Once an update; ``view`` is that of its last batch, and its scores count all of them.
+        """
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint must hold: JSON values and tensors."""

@@ -1,8 +1,8 @@
-"""All that a balancer sees of a step or an epoch."""
+"""All that a balancer sees of a step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -11,67 +11,143 @@ from torch import Tensor, nn
 
 from robustmm.balancing.statistics import true_class_sums
 from robustmm.errors import RunFailed
-from robustmm.methods.method import Evaluate, Method
-from robustmm.methods.probes import UnimodalLogits, unimodal_logits
+from robustmm.methods.method import Method
+from robustmm.methods.probes import UnimodalLogits, alone_masks, subset_logits, unimodal_logits
+from robustmm.models.rows import rows_to_run
 from robustmm.seeding import generator_for
-from robustmm.types import Batch, Clock, Output
+from robustmm.types import Batch, Clock, LossTerm, Output
+
+#: Gradients that are kept apart from the parameters' own.
+Apart = dict[nn.Parameter, Tensor]
 
 
 @dataclass
 class StepView:
-    """One step, as a balancer sees it.
+    """One batch of an update, as a balancer sees it.
+
+    An update is made of one batch, or of several whose gradients are accumulated. Scores count all batches of the
+    update so far and all processes, so that every process and every batch leads to the same coefficients.
 
     Args:
         method: The method in training.
         batch: On the run's device.
-        output: Of the forward pass that this step trains.
+        shown: (B, M) bool on the CPU: what this step shows of the batch.
         clock: Where training stands.
         groups: Modality -> the encoder parameters that it owns.
-        backward: ``backward(loss, retain_graph=False)`` with gradient scaling where precision asks for it.
+        run_backward: ``run_backward(loss, retain_graph=False, inputs=None)``, with gradient scaling where precision
+            asks for it.
         all_reduce: Sum of a tensor over processes; the tensor itself where there is one process.
+        processes: How many there are.
         seed: The run's seed.
+        whole: (N, M) bool on the CPU: what all batches of the update show in this process; None where it is one batch.
+        earlier: The view of the batch before this one in the same update.
+        apart: See `backward_apart`; shared by the views of an update.
+
+    Attributes:
+        output: Of the forward pass that this step trains; set once that is done. After backward without its graph.
     """
 
     method: Method
     batch: Batch
-    output: Output
+    shown: Tensor
     clock: Clock
     groups: Mapping[str, Sequence[nn.Parameter]]
-    backward: Callable[..., None]
+    run_backward: Callable[..., None]
     all_reduce: Callable[[Tensor], Tensor] = field(default=lambda tensor: tensor)
+    processes: int = 1
     seed: int = 0
+    whole: Tensor | None = None
+    earlier: StepView | None = None
+    apart: Apart = field(default_factory=dict)
+    output: Output = None  # type: ignore[assignment]  # there is none before the forward pass
 
     @property
     def modalities(self) -> tuple[str, ...]:
         """Names in column order."""
         return self.batch.modalities
 
-    @property
+    @cached_property
     def presence(self) -> Tensor:
-        """(B, M) bool on the device: what this step showed."""
-        return self.output.presence
+        """(B, M) bool on the device: what this step shows."""
+        return self.shown.to(self.batch.target.device, non_blocking=True)
+
+    @property
+    def share(self) -> float:
+        """What this batch counts of the update, by samples: 1 without accumulation."""
+        return 1.0 if self.whole is None else len(self.shown) / len(self.whole)
+
+    @property
+    def parts(self) -> list[StepView]:
+        """The views of the update's batches up to this one."""
+        return [*(self.earlier.parts if self.earlier else ()), self]
+
+    @cached_property
+    def rows_shown(self) -> Tensor:
+        """(M,) float32: samples of the whole update, over all processes, that show each modality."""
+        if self.earlier is not None:
+            return self.earlier.rows_shown
+        counts = (self.shown if self.whole is None else self.whole).sum(dim=0)
+        return self.all_reduce(counts.to(self.batch.target.device, torch.float32))
+
+    @cached_property
+    def contested(self) -> bool:
+        """Whether a sample of the update, in any process, shows two modalities; else there is nothing to balance."""
+        if self.earlier is not None:
+            return self.earlier.contested
+        here = ((self.shown if self.whole is None else self.whole).sum(dim=1) > 1).any()
+        if self.processes == 1:  # known without a word from the device
+            return bool(here)
+        return bool(self.all_reduce(here.to(self.batch.target.device, torch.float32)) > 0)
+
+    @property
+    def shared(self) -> list[nn.Parameter]:
+        """Parameters that train and belong to no encoder: fusion, heads, and what a method adds."""
+        owned = {id(parameter) for parameters in self.groups.values() for parameter in parameters}
+        return [p for p in self.method.parameters() if p.requires_grad and id(p) not in owned]
+
+    @property
+    def encoders(self) -> list[nn.Parameter]:
+        """Parameters of all encoders that train."""
+        return [p for parameters in self.groups.values() for p in parameters if p.requires_grad]
+
+    def backward(self, loss: Tensor, *, only: Sequence[nn.Parameter] | None = None, retain_graph: bool = False) -> None:
+        """Add the gradients of a loss.
+
+        Args:
+            loss: Scalar, a mean over this batch.
+            only: Parameters that get gradients, and no other; None means all.
+            retain_graph: Whether another backward pass through the same graph follows.
+        """
+        if only is not None and not only:
+            return
+        scaled = loss if self.whole is None else loss * self.share
+        if scaled.requires_grad:
+            self.run_backward(scaled, retain_graph=retain_graph, inputs=None if only is None else list(only))
+
+    def backward_apart(self, loss: Tensor, parameters: Sequence[nn.Parameter], *, retain_graph: bool = False) -> None:
+        """Add the gradients of a loss to `apart` instead of to the parameters' own; others get none.
+
+        Like the others they are complete, reduced and unscaled when `Balancer.modulate_gradients` is called.
+        """
+        own = [parameter.grad for parameter in parameters]
+        for parameter in parameters:
+            parameter.grad = None
+        self.backward(loss, only=parameters, retain_graph=retain_graph)
+        for parameter, kept in zip(parameters, own, strict=True):
+            found, parameter.grad = parameter.grad, kept
+            if found is not None:
+                self.apart[parameter] = found if parameter not in self.apart else self.apart[parameter] + found
 
     @cached_property
     def unimodal(self) -> UnimodalLogits:
-        """Each modality's own logits without gradient, computed once a step; see `robustmm.methods.probes`.
-
-        Raises:
-            RunFailed: trunk and head offer neither a split nor a masked readout.
-        """
+        """Each modality's own logits without gradient, computed once a step; see `robustmm.methods.probes`."""
         with torch.no_grad():
-            logits = unimodal_logits(self.method, self.output)
-        if logits is None:
-            trunk = self.method.trunk
-            policy = getattr(trunk, "policy", None)
-            cause = "" if policy is None else f" under the missing policy {type(policy).__name__}"
-            raise RunFailed(
-                f"the balancer needs logits of each modality in training, and {type(trunk).__name__} cannot fuse kept "
-                f"features anew{cause}; use missing_policy zero_feature, or fusion concat or sum with a linear head"
-            )
+            logits = unimodal_logits(self.method, self.output, self.batch.inputs)
+        assert logits is not None  # inputs are at hand
         return logits
 
     def true_class_probability(self, *, complete_rows: bool = False) -> Tensor:
-        """Mean softmax probability that each modality alone gives to the true class, over all processes.
+        """Mean softmax probability that each modality alone gives to the true class, over the update and all processes.
 
         Args:
             complete_rows: Compare on rows in which every modality is present, instead of each on its own rows.
@@ -79,35 +155,75 @@ class StepView:
         Returns:
             (M,) float32; NaN for a modality without a row.
         """
-        presence = self.presence & self.presence.all(dim=1, keepdim=True) if complete_rows else self.presence
-        sums = true_class_sums(self.method.task, self.unimodal.logits, self.batch.target, presence)
-        score, count = self.all_reduce(sums)
+        score, count = self.all_reduce(torch.stack([part._class_sums(complete_rows) for part in self.parts]).sum(dim=0))
         return torch.where(count > 0, score / count.clamp_min(1), torch.nan)
+
+    def _class_sums(self, complete_rows: bool) -> Tensor:
+        presence = self.presence & self.presence.all(dim=1, keepdim=True) if complete_rows else self.presence
+        return true_class_sums(self.method.task, self.unimodal.logits, self.batch.target, presence)
+
+    def subset_logits(self, masks: Sequence[Tensor]) -> list[Tensor]:
+        """Logits from parts of what is shown, with gradient; no statistic of the model changes.
+
+        Args:
+            masks: (B, M) bool each, on the device.
+        """
+        logits = subset_logits(self.method, self.output, masks, self.batch.inputs)
+        assert logits is not None  # inputs are at hand
+        return logits
+
+    def shared_head_losses(self) -> dict[str, Tensor]:
+        """The task's loss of each modality alone through the model's own fusion and head, all others hidden.
+
+        Returns:
+            Modality -> scalar with gradient, see `mean_over_update`; those that no sample of this batch shows are left
+            out.
+        """
+        logits = self.subset_logits(alone_masks(self.presence))
+        losses = {}
+        for column, (name, own) in enumerate(zip(self.modalities, logits, strict=True)):
+            if self.shown[:, column].any():
+                loss = self.method.task.subset_loss(own, self.batch.target, self.presence[:, column])
+                losses[name] = self.mean_over_update(loss, column)
+        return losses
+
+    def own_head_losses(self) -> dict[str, Tensor]:
+        """The task's loss of each modality through a head of its own, which a balancer asks for by requiring
+        ``unimodal_heads``; returns as `shared_head_losses`.
+
+        Raises:
+            RunFailed: the method has no such heads.
+        """
+        heads = self.method.unimodal_heads
+        if heads is None:
+            raise RunFailed("the balancer trains a head per modality: its component must require 'unimodal_heads'")
+        size = self.method.task.target_size(self.batch.target)
+        losses = {}
+        for column, name in enumerate(self.modalities):
+            if not self.shown[:, column].any():
+                continue
+            levels, target, keep = self.output.features[name], self.batch.target, self.presence[:, column]
+            rows = rows_to_run(self.shown[:, column], training=True)
+            if rows is not None:
+                rows = rows.to(target.device, non_blocking=True)
+                levels, target, keep = [level[rows] for level in levels], target[rows], keep[rows]
+            loss = self.method.task.subset_loss(heads[name](levels, size), target, keep)
+            losses[name] = self.mean_over_update(loss, column)
+        return losses
+
+    def mean_over_update(self, loss: Tensor, column: int) -> Tensor:
+        """Let a mean over this batch's rows of a modality count as its share of the mean over the whole update.
+
+        Batches and processes that show a modality more often count more; with one of each it is the loss itself.
+        """
+        rows = self.presence[:, column].sum()
+        return loss * (rows * (self.processes / self.share) / self.rows_shown[column].clamp_min(1))
 
     def generator(self, purpose: str) -> torch.Generator:
         """A generator on the run's device, seeded from (seed, step, purpose): the same on every rank, new each step."""
-        return generator_for(self.seed, self.clock.step, purpose, device=self.output.logits.device)
+        return generator_for(self.seed, self.clock.step, purpose, device=self.batch.target.device)
 
 
-@dataclass
-class EpochView:
-    """The training part before an epoch, as a balancer sees it.
-
-    Args:
-        method: The method in training.
-        clock: The coming epoch.
-        groups: As in `StepView`.
-        batches: Iterates once, in order and without augmentation, over this process's share of the training part, on
-            the run's device; sums over it are to be reduced over processes.
-        evaluate: Scores on the held-out part.
-        all_reduce: Sum of a tensor over processes.
-        seed: The run's seed.
-    """
-
-    method: Method
-    clock: Clock
-    groups: Mapping[str, Sequence[nn.Parameter]]
-    batches: Callable[[], Iterable[Batch]]
-    evaluate: Evaluate
-    all_reduce: Callable[[Tensor], Tensor] = field(default=lambda tensor: tensor)
-    seed: int = 0
+def added(terms: Mapping[str, LossTerm], losses: Mapping[str, Tensor], prefix: str) -> dict[str, LossTerm]:
+    """Terms with one more of role ``task`` for each modality, named ``<prefix>/<modality>``."""
+    return {**terms, **{f"{prefix}/{name}": LossTerm(loss, "task") for name, loss in losses.items()}}

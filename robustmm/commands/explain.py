@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 #: The members through which methods and balancers act, in the order of the step.
 BALANCER_PLACES = ("on_epoch_start", "updates", "modulate_features", "weigh", "backward", "modulate_gradients")
-METHOD_PLACES = ("on_fit_start", "forward", "readout", "losses", "on_epoch_end")
+METHOD_PLACES = ("on_fit_start", "train_output", "forward", "readout", "losses", "on_epoch_end")
 
 
 @click.command("explain")

@@ -36,6 +36,7 @@ Method = Annotated[ComponentSection, Kind("method")]
 Balancer = Annotated[ComponentSection, Kind("balancer")]
 Optimizer = Annotated[ComponentSection, Kind("optimizer")]
 Schedule = Annotated[ComponentSection, Kind("schedule")]
+Adapter = Annotated[ComponentSection, Kind("adapter")]
 Metric = Annotated[ComponentSection, Kind("metric")]
 Callback = Annotated[ComponentSection, Kind("callback")]
 
@@ -150,6 +151,9 @@ class TrainSection(Section):
     """How training runs."""
 
     epochs: Count = Field(description="Passes over the training part.")
+    accumulate: Count = Field(
+        1, description="Batches whose gradients are added up before an update, so that the batch may exceed the memory."
+    )
     clip_norm: Positive | None = Field(None, description="Largest norm of all gradients together; null: no clipping.")
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = Field("auto", description="Kind of device.")
     devices: Count | Literal["auto"] | Annotated[tuple[CountOrZero, ...], Field(min_length=1)] = Field(
@@ -183,6 +187,10 @@ class EvaluationSection(Section):
         "all", description="Combinations of modalities to measure: all, or a list such as [rgb, rgb+depth]."
     )
     metrics: tuple[Metric, ...] = Field((), description="Scores beside the task's own.")
+    adapter: Adapter | None = Field(
+        None,
+        description="Also score the model while it adapts to the test part at test time, without labels; null: not.",
+    )
     unimodal: StrictBool = Field(True, description="Also score each modality's features alone.")
     pictures: Annotated[int, Field(strict=True, ge=0, le=32)] = Field(
         6, description="Test samples on the picture sheet of dense prediction, evenly spaced; 0: no sheet."

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import torch
@@ -54,6 +56,16 @@ class _Batches:
 
 def _as_made(batch: Any) -> Any:
     return batch
+
+
+def _kept(batches: Iterator[Batch], keep: Tensor) -> Iterator[Batch]:
+    """Batches with their rows of ``keep``, a sample that would be left with nothing with all that it has."""
+    start = 0
+    for batch in batches:
+        own = keep[start : start + len(batch)]
+        start += len(batch)
+        nothing = ~(own & batch.observed).any(dim=1, keepdim=True)
+        yield replace(batch, keep=own | nothing)
 
 
 def _raised(loaded: Iterator[Batch | RobustmmError]) -> Iterator[Batch]:
@@ -118,7 +130,9 @@ class PartLoader:
         count = len(self.part) if indices is None else len(indices)
         return len(_sizes(_per_process(count), self.batch_size))
 
-    def training(self, epoch: int, *, start: int = 0, indices: Tensor | None = None) -> Iterator[Batch]:
+    def training(
+        self, epoch: int, *, start: int = 0, indices: Tensor | None = None, keep: Tensor | None = None
+    ) -> Iterator[Batch]:
         """An epoch in an order drawn from (seed, epoch).
 
         Every process gets equally many samples; where the count does not divide, the first of the order come twice. A
@@ -128,17 +142,20 @@ class PartLoader:
             epoch: Its number.
             start: Batches to leave out, for resuming in mid-epoch.
             indices: A balancer's choice of positions, with repetitions.
+            keep: (len(indices), M) bool: what each of them may show.
         """
         chosen = torch.arange(len(self.part)) if indices is None else indices
-        order = chosen[torch.randperm(len(chosen), generator=generator_for(self.seed, "order", epoch))]
+        order = torch.randperm(len(chosen), generator=generator_for(self.seed, "order", epoch))
         share = _per_process(len(order))
         places = torch.arange(distributed.rank(), share * distributed.world_size(), distributed.world_size())
         own = order[places % len(order)]
-        return self._iterate(own, _sizes(share, self.batch_size)[start:], epoch, skip=start)
+        sizes = _sizes(share, self.batch_size)[start:]
+        batches = self._iterate(chosen[own], sizes, epoch, skip=start)
+        return batches if keep is None else _kept(batches, keep[own][start * self.batch_size :])
 
-    def ordered(self, *, whole: bool = False) -> Iterator[Batch]:
-        """Every sample once, in order: of this process's share, or of the whole part."""
-        own = torch.arange(len(self.part))
+    def ordered(self, indices: Tensor | None = None, *, whole: bool = False) -> Iterator[Batch]:
+        """Every sample once, or those at some positions, in order: of this process's share, or of the whole part."""
+        own = torch.arange(len(self.part)) if indices is None else indices
         if not whole:
             own = own[distributed.rank() :: distributed.world_size()]
         return self._iterate(own, [self.batch_size] * -(-len(own) // self.batch_size), epoch=0, skip=0)
@@ -151,6 +168,13 @@ class PartLoader:
             rest = rest[size:]
         self._plan.batches = batches
         return _raised(iter(self._loader))
+
+
+def in_groups(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
+    """Consecutive batches, ``size`` at a time; the last group may be smaller."""
+    remaining = iter(batches)
+    while group := list(islice(remaining, size)):
+        yield group
 
 
 def _per_process(count: int) -> int:

@@ -116,7 +116,7 @@ def evaluate_combinations(
             if unimodal:
                 _count_unimodal(method, on_device, output, result, extra)
             progress(len(batch))
-    return _over_processes(result)
+    return over_processes(result)
 
 
 def _count_combinations(method: Method, batch: Batch, output: Output, table: Tensor, tallies: Sequence[Tally]) -> None:
@@ -169,7 +169,8 @@ def _count_unimodal(method: Method, batch: Batch, output: Output, result: Evalua
         result.unimodal[name].update(logits[rows], batch.target[rows])
 
 
-def _over_processes(result: Evaluation) -> Evaluation:
+def over_processes(result: Evaluation) -> Evaluation:
+    """The counts of all processes together."""
     first, *others = distributed.gather_objects(result)
     for other in others:
         for combo, tally in first.combinations.items():

@@ -29,6 +29,7 @@ class Recipe:
         min_delta: What counts as progress.
         log_every: Steps between logs.
         checkpoint_every: Epochs between checkpoints; the last epoch is always saved.
+        accumulate: Batches whose gradients are added up before an update.
     """
 
     seed: int
@@ -43,3 +44,4 @@ class Recipe:
     min_delta: float = 0.0
     log_every: int = 20
     checkpoint_every: int = 1
+    accumulate: int = 1

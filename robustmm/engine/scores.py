@@ -5,15 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from robustmm.engine.evaluate import Evaluation, Tally
 from robustmm.masks import AGGREGATES, combination_name
 from robustmm.metrics.metric import Metric
-from robustmm.tasks.task import Task
-
-#: What a degenerate combination counts at least, in summaries, for a metric of which less is better (error rates).
-DEGENERATE_ERROR = 0.5
+from robustmm.tasks.task import Direction, Task
 
 
 @dataclass(frozen=True)
@@ -33,7 +30,7 @@ class Summary:
     flat: dict[str, float | None]
 
 
-def directions_of(task: Task, extra: Mapping[str, Metric]) -> dict[str, Literal["max", "min"]]:
+def directions_of(task: Task, extra: Mapping[str, Metric]) -> dict[str, Direction]:
     """Metric -> ``max`` or ``min``, of a task and of metric plugins."""
     return {**task.directions, **{name: metric.direction for name, metric in extra.items()}}
 
@@ -41,10 +38,9 @@ def directions_of(task: Task, extra: Mapping[str, Metric]) -> dict[str, Literal[
 def summarise(evaluation: Evaluation, task: Task, directions: Mapping[str, str]) -> Summary:
     """Divide the counts.
 
-    A degenerate combination (one class for everything, or non-finite logits) keeps its measured values in its row,
-    with a flag. In mean and worst it counts with no more than a constant prediction deserves: ``task.chance()`` where
-    more is better, at least 0.5 where less is. Without a value of its own, while others have one, it counts with chance
-    or the largest of the others' errors.
+    A degenerate combination (one class or value for everything, or non-finite logits) keeps its measured values in its
+    row, with a flag. In mean and worst it counts with no more than a constant prediction deserves, see `Task.chances`.
+    Without a value of its own, while others have one, it counts with chance or the largest of the others' errors.
 
     Args:
         evaluation: Counts.
@@ -55,10 +51,11 @@ def summarise(evaluation: Evaluation, task: Task, directions: Mapping[str, str])
     unimodal = [_row(name, tally) for name, tally in evaluation.unimodal.items()]
     names = [row["combination"] for row in rows]
     whole = combination_name(evaluation.modalities)
+    chances = task.chances(directions)
     aggregates: dict[str, dict[str, float | None]] = {name: {} for name in AGGREGATES}
     by_row: dict[str, list[float | None]] = {}
     for metric in rows[0]["metrics"]:
-        own = counted(rows, metric, directions[metric], task.chance())
+        own = counted(rows, metric, directions[metric], chances[metric])
         by_row[metric] = own
         known = [value for value in own if value is not None]
         worst = min if directions[metric] == "max" else max
@@ -87,15 +84,21 @@ def _row(name: str, tally: Tally) -> dict[str, Any]:
     }
 
 
-def counted(rows: Sequence[Mapping[str, Any]], metric: str, direction: str, chance: float) -> list[float | None]:
-    """What each row counts with in summaries; None where it has no value. See `summarise` for degenerate rows."""
+def counted(rows: Sequence[Mapping[str, Any]], metric: str, direction: str, chance: float | None) -> list[float | None]:
+    """What each row counts with in summaries; None where it has no value. See `summarise` for degenerate rows.
+
+    Args:
+        rows: Of one evaluation.
+        metric: Its name.
+        direction: ``max`` or ``min``.
+        chance: What a constant prediction deserves; None holds no value down.
+    """
     values = [_finite(row["metrics"][metric]) for row in rows]
     known = [value for value in values if value is not None]
     if not known:
         return values
-    bound = chance if direction == "max" else max(DEGENERATE_ERROR, *known)
     return [
-        _held_down(value, direction, bound) if row["degenerate"] else value
+        _held_down(value, direction, chance, known) if row["degenerate"] else value
         for value, row in zip(values, rows, strict=True)
     ]
 
@@ -104,7 +107,11 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _held_down(value: float | None, direction: str, bound: float) -> float:
-    if value is None:
-        return bound
-    return min(value, bound) if direction == "max" else max(value, DEGENERATE_ERROR)
+def _held_down(value: float | None, direction: str, chance: float | None, known: Sequence[float]) -> float:
+    """What a degenerate row counts with, among the values ``known`` of all rows."""
+    worse = min if direction == "max" else max
+    if value is not None:
+        return value if chance is None else worse(value, chance)
+    if direction == "max" and chance is not None:
+        return chance
+    return worse(known if chance is None else [chance, *known])

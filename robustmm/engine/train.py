@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
 from lightning.fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from robustmm import distributed
-from robustmm.balancing.balancer import Balancer
-from robustmm.balancing.view import EpochView
-from robustmm.data.loaders import PartLoader
+from robustmm.balancing.balancer import Balancer, EpochPlan
+from robustmm.balancing.epoch import EpochView
+from robustmm.data.loaders import PartLoader, in_groups
 from robustmm.engine import checkpoint
 from robustmm.engine.callbacks import Callback
 from robustmm.engine.evaluate import evaluate_combinations
@@ -26,6 +26,7 @@ from robustmm.engine.recipe import Recipe
 from robustmm.engine.scores import Summary, directions_of, summarise
 from robustmm.engine.selection import Selection
 from robustmm.engine.step import StepContext, train_step
+from robustmm.engine.trial import run_trial
 from robustmm.engine.watch import LossWatch
 from robustmm.errors import CheckpointError, RunFailed
 from robustmm.masks import CombinationSampler
@@ -72,7 +73,7 @@ class Trainer:
         recipe = self.recipe
         self.selection = Selection(recipe.select_metric, recipe.select_mode, recipe.patience, recipe.min_delta)
         optimizer = recipe.make_optimizer([p for p in self.method.parameters() if p.requires_grad])
-        steps = self.train.steps_per_epoch()
+        steps = self._updates_of(self.train.steps_per_epoch())
         self.schedule = recipe.make_schedule(recipe.epochs, steps)
         self.context = StepContext(
             fabric=self.fabric,
@@ -87,7 +88,7 @@ class Trainer:
         self.watch = LossWatch(self.method.modalities, every_step=self.fabric.device.type == "cpu")
         self.finished = False
         self._batches_done = 0  # of the current epoch
-        self._indices: Tensor | None = None  # the balancer's choice for the current epoch
+        self._plan = EpochPlan()  # the balancer's choice for the current epoch
 
     @property
     def last(self) -> Path:
@@ -121,18 +122,19 @@ class Trainer:
             RunFailed: a loss is not finite.
         """
         self.method.train()
-        self._step(next(self.train.training(0)))
+        self._step([next(self.train.training(0))])
         self.watch.look()
 
     def _run_epoch(self) -> None:
         clock = self.context.clock
         if self._batches_done == 0:  # an epoch resumed in the middle keeps the choice it began with
-            plan = self.balancer.on_epoch_start(self._epoch_view())
-            self._indices = None if plan is None else plan.indices
+            self._plan = self.balancer.on_epoch_start(self._epoch_view()) or EpochPlan()
+        plan = self._plan
+        batches = self.train.training(clock.epoch, start=self._batches_done, indices=plan.indices, keep=plan.keep)
         started, seen = time.perf_counter(), 0
-        for batch in self.train.training(clock.epoch, start=self._batches_done, indices=self._indices):
-            self._step(batch)
-            seen += len(batch)
+        for group in in_groups(batches, self.recipe.accumulate):
+            self._step(group)
+            seen += sum(map(len, group))
             if self.context.clock.step % self.recipe.log_every == 0:
                 self._log(seen / (time.perf_counter() - started))
                 started, seen = time.perf_counter(), 0
@@ -144,17 +146,29 @@ class Trainer:
         self.watch.look()
         self._finish_epoch()
 
-    def _step(self, batch: Batch) -> None:
+    def _step(self, batches: Sequence[Batch]) -> None:
         clock, seed = self.context.clock, self.recipe.seed
         rank = distributed.rank()
         seed_torch(seed, clock.step, rank)
-        presence = self.sampler(batch.observed, generator_for(seed, "masks", clock.step, rank))
-        apply_schedule(self.context.optimizer, self.schedule, clock.step)
-        terms = train_step(self.context, batch.to(self.fabric.device), presence)
+        masks = generator_for(seed, "masks", clock.step, rank)
+        presence = torch.cat([self.sampler(batch.offered, masks) for batch in batches])
+        apply_schedule(self.context.optimizer, self.schedule, self._scheduled_step())
+        terms = train_step(self.context, [batch.to(self.fabric.device) for batch in batches], presence)
         self.watch.add(clock, terms, presence)
         self.context.clock = replace(clock, step=clock.step + 1)
-        self._batches_done += 1
+        self._batches_done += len(batches)
         self._tell("on_step", self.context.clock.step, clock.epoch)
+
+    def _updates_of(self, batches: int) -> int:
+        """Updates that a number of batches makes."""
+        return -(-batches // self.recipe.accumulate)
+
+    def _scheduled_step(self) -> int:
+        """Steps done by the schedule's count, in which every epoch has as many as one over the unchanged part."""
+        clock = self.context.clock
+        done = self._updates_of(self._batches_done)
+        planned = self._updates_of(self.train.steps_per_epoch(self._plan.indices))
+        return clock.epoch * clock.steps_per_epoch + done * clock.steps_per_epoch // planned
 
     def _must_stop(self) -> bool:
         """Whether to stop after this step; several processes compare notes only when they log."""
@@ -228,11 +242,36 @@ class Trainer:
             method=self.method,
             clock=self.context.clock,
             groups=self.context.groups,
-            batches=lambda: (batch.to(self.fabric.device) for batch in self.train.without_augmentation().ordered()),
+            samples=len(self.train.part),
+            batches=lambda indices=None: self._placed(self.train.without_augmentation().ordered(indices)),
+            held_out=lambda: self._placed(self.validation.ordered()),
             evaluate=self.evaluate,
+            trial=self._try,
+            forget=self._forget,
             all_reduce=distributed.all_reduce_sum,
+            gather=distributed.gather_rows,
             seed=self.recipe.seed,
         )
+
+    def _placed(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        return (batch.to(self.fabric.device) for batch in batches)
+
+    def _try(self, balancer: Balancer, *, epochs: int, indices: Tensor | None = None) -> Method:
+        """See `robustmm.Trial`."""
+        return run_trial(
+            self.context,
+            balancer,
+            recipe=self.recipe,
+            sampler=self.sampler,
+            loader=self.train,
+            interrupt=self.interrupt,
+            epochs=epochs,
+            indices=indices,
+        )
+
+    def _forget(self, parameters: Iterable[nn.Parameter]) -> None:
+        for parameter in parameters:
+            self.context.optimizer.state.pop(parameter, None)
 
     def _tell(self, event: str, *arguments: Any) -> None:
         if distributed.rank() == 0:
@@ -263,7 +302,7 @@ class Trainer:
             "epoch": clock.epoch,
             "step": clock.step,
             "batches_done": self._batches_done,
-            "indices": self._indices,
+            "plan": {"indices": self._plan.indices, "keep": self._plan.keep},
             "finished": self.finished,
             "optimizer": self.context.optimizer.state_dict(),
             "precision": self.fabric.strategy.precision.state_dict(),
@@ -293,7 +332,7 @@ class Trainer:
         self.selection.load_state(state["selection"])
         self.watch.load_state(state["watch"])
         self.context.clock = replace(self.context.clock, epoch=state["epoch"], step=state["step"])
-        self._batches_done, self._indices = state["batches_done"], state["indices"]
+        self._batches_done, self._plan = state["batches_done"], EpochPlan(**state["plan"])
         self.finished = state["finished"]
 
     def load_best(self) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
@@ -14,6 +16,18 @@ from robustmm.tasks.task import Metrics, Task
 from robustmm.types import Batch, Clock, Combination, FeatureEdit, LossTerm, Modality, Output
 
 
+class MakeTrunk(Protocol):
+    """A new trunk with fitted scalers."""
+
+    def __call__(self, *, only: Sequence[str] | None = None, fused: bool = True) -> Trunk:
+        """Build it.
+
+        Args:
+            only: Modalities of the trunk, in column order; None means all.
+            fused: Whether it fuses; otherwise encoders stand side by side, and no level is fused.
+        """
+
+
 @dataclass(frozen=True)
 class Blueprint:
     """What a method builds its networks from: fresh parts of the configured kind, as many as it needs.
@@ -21,14 +35,25 @@ class Blueprint:
     Args:
         modalities: In column order.
         task: Shared by every network of the run.
-        make_trunk: A new trunk with fitted scalers.
-        make_head: A new head for fused levels with these channels.
+        make_trunk: See `MakeTrunk`.
+        make_head: A new head for levels with these channels.
+        samples: Size of the training part.
     """
 
     modalities: tuple[Modality, ...]
     task: Task
-    make_trunk: Callable[[], Trunk]
+    make_trunk: MakeTrunk
     make_head: Callable[[tuple[int, ...]], Head]
+    samples: int = 0
+
+    def alone(self, name: str) -> Blueprint:
+        """The blueprint of networks that have one modality."""
+        own = tuple(modality for modality in self.modalities if modality.name == name)
+        return replace(self, modalities=own, make_trunk=partial(self.make_trunk, only=(name,)))
+
+    def make_heads(self, trunk: Trunk) -> nn.ModuleDict:
+        """A new head per modality, for the levels that the trunk's encoders give."""
+        return nn.ModuleDict({name: self.make_head(channels) for name, channels in trunk.feature_channels.items()})
 
 
 class Evaluate(Protocol):
@@ -61,9 +86,12 @@ class Method(nn.Module):
 
     Attributes:
         sampler: The combination sampler that fits the method; the configuration may name another.
+        unimodal_heads: Modality -> a head on that modality's features, for balancers that require ``unimodal_heads``;
+            None where none does. They train with everything else and take no part in prediction.
     """
 
     sampler: ClassVar[str] = "complete"
+    unimodal_heads: nn.ModuleDict | None
 
     def __init__(self, blueprint: Blueprint) -> None:
         super().__init__()
@@ -71,6 +99,14 @@ class Method(nn.Module):
         self.head = blueprint.make_head(self.trunk.fused_channels)
         self.task = blueprint.task
         self.modalities = tuple(modality.name for modality in blueprint.modalities)
+        self.unimodal_heads = None
+
+    def train_output(self, batch: Batch, presence: Tensor, edit: FeatureEdit | None = None) -> Output:
+        """The output that training is about; a method that knows more of a training sample than its inputs, such as its
+        place in the part, overrides it. ``presence`` and ``edit`` as for `forward`.
+        """
+        output: Output = self(batch.inputs, presence, edit, size=self.task.target_size(batch.target))
+        return output
 
     def forward(
         self,
@@ -89,7 +125,7 @@ class Method(nn.Module):
             size: Spatial size of the target, () for global prediction.
         """
         features, fused = self.trunk(inputs, presence, edit)
-        shown = presence.to(fused[0].device, non_blocking=True)
+        shown = presence.to(next(iter(inputs.values())).device, non_blocking=True)
         return self.readout(features, fused, shown, size)
 
     def readout(self, features: Features, fused: list[Tensor], presence: Tensor, size: tuple[int, ...]) -> Output:
@@ -118,7 +154,11 @@ class Method(nn.Module):
 
     def deployable(self) -> Method:
         """What is needed for prediction alone, without teachers and training heads; the same output in evaluation."""
-        return self
+        if self.unimodal_heads is None:
+            return self
+        deployed = copy.copy(self)  # shares every other part
+        deployed._modules = {**self._modules, "unimodal_heads": None}
+        return deployed
 
     def method_state(self) -> dict[str, Any]:
         """What a checkpoint must hold beside weights and buffers, as JSON values."""

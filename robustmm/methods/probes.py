@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, NamedTuple
 
@@ -58,18 +59,46 @@ def _resized(logits: Tensor, size: tuple[int, ...]) -> Tensor:
     return interpolate(logits, size, mode="bilinear", align_corners=False)
 
 
-def masked_logits(method: Method, output: Output) -> dict[str, Tensor] | None:
-    """Logits with all but one modality hidden, from the features at hand; None where the trunk cannot re-fuse."""
-    logits: dict[str, Tensor] = {}
-    with evaluating(method):
-        for column, name in enumerate(output.features):
-            alone = torch.zeros_like(output.presence)
-            alone[:, column] = output.presence[:, column]
-            fused = method.trunk.refuse(output.features, alone)
-            if fused is None:
+def alone_masks(presence: Tensor) -> list[Tensor]:
+    """For each modality the mask (B, M) in which no other is left of ``presence``."""
+    columns = torch.eye(presence.shape[1], dtype=torch.bool, device=presence.device)
+    return [presence & column for column in columns]
+
+
+def subset_logits(
+    method: Method, output: Output, masks: Sequence[Tensor], inputs: Mapping[str, Tensor] | None = None
+) -> list[Tensor] | None:
+    """Logits for other masks than the output's, in evaluation mode, so that no statistic changes.
+
+    Features at hand are fused again where the trunk can, else everything is encoded again; None where that is needed
+    and there are no inputs. With a gradient where the caller allows one.
+
+    Args:
+        method: In whatever mode.
+        output: Of its forward pass.
+        masks: (B, M) bool each, on the output's device.
+        inputs: What the output was made of.
+    """
+    size = tuple(output.logits.shape[2:]) if method.task.dense else ()
+    logits = []
+    with evaluating(method), precision_of(method, output):
+        for mask in masks:
+            fused = method.trunk.refuse(output.features, mask)
+            if fused is not None:
+                logits.append(method.readout(output.features, fused, mask, size).logits)
+            elif inputs is not None:
+                logits.append(method(inputs, mask, size=size).logits)
+            else:
                 return None
-            logits[name] = method.readout(output.features, fused, alone, tuple(output.logits.shape[2:])).logits
     return logits
+
+
+def masked_logits(
+    method: Method, output: Output, inputs: Mapping[str, Tensor] | None = None
+) -> dict[str, Tensor] | None:
+    """Logits with all but one modality hidden, by modality; see `subset_logits`."""
+    logits = subset_logits(method, output, alone_masks(output.presence), inputs)
+    return None if logits is None else dict(zip(output.features, logits, strict=True))
 
 
 def precision_of(method: Method, output: Output) -> AbstractContextManager[Any]:
@@ -80,11 +109,19 @@ def precision_of(method: Method, output: Output) -> AbstractContextManager[Any]:
     return torch.autocast(output.logits.device.type, dtype=reduced[0]) if reduced else nullcontext()
 
 
-def unimodal_logits(method: Method, output: Output) -> UnimodalLogits | None:
-    """The exact share of each modality where there is one, else the masked readout; None if neither works."""
+def unimodal_logits(
+    method: Method, output: Output, inputs: Mapping[str, Tensor] | None = None
+) -> UnimodalLogits | None:
+    """The exact share of each modality where there is one, else the masked readout; None if neither works.
+
+    Args:
+        method: In whatever mode.
+        output: Of its forward pass.
+        inputs: What the output was made of, for trunks that cannot fuse kept features anew.
+    """
     with precision_of(method, output):
         split = split_logits(method, output)
-        if split is not None:
-            return UnimodalLogits(split, "split")
-        masked = masked_logits(method, output)
+    if split is not None:
+        return UnimodalLogits(split, "split")
+    masked = masked_logits(method, output, inputs)
     return None if masked is None else UnimodalLogits(masked, "masked")

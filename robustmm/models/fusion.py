@@ -38,9 +38,20 @@ class Fusion(nn.Module):
         """
         raise TypeError(f"{type(self).__name__} must define forward(level, features, presence)")
 
+    def adaptable(self) -> list[nn.Parameter]:
+        """What test-time adaptation may change: as it stands, every parameter of the fusion."""
+        return list(self.parameters())
+
     def summands(self, level: int, features: Mapping[str, Tensor], presence: Tensor) -> dict[str, Tensor] | None:
         """Each modality's own part of the fused feature, where the fused feature is their sum; None where it is not.
 
         Behind a linear head the parts give unimodal logits that add up to the fused logits exactly.
         """
         return None
+
+
+class NoFusion(Fusion):
+    """Nothing is fused: encoders stand side by side, for methods that decide per modality."""
+
+    def __init__(self) -> None:
+        super().__init__(())

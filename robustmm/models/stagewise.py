@@ -67,6 +67,7 @@ class StagewiseTrunk(Trunk):
         self.carrier = carrier
         self.skip_absent = skip_absent and not policy.encodes_absent
         self.fused_channels = tuple(fused_channels)
+        self.feature_channels = {name: encoders[name].channels for name in self.modalities}
         self._run = RowRunner()
 
     def forward(
@@ -159,6 +160,10 @@ class StagewiseTrunk(Trunk):
         absent = like.new_zeros(1).bool()
         x = self._input(name, like.new_zeros(1, *self.shapes[name]), absent)
         return [level.to(like.dtype) for level in self._encode(name, x, None)]
+
+    def adaptable(self) -> list[nn.Parameter]:
+        """See `Fusion.adaptable`; the carrier's stages between the fusions are not among them."""
+        return self.fusion.adaptable()
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Each modality owns its encoder, the carrier its stages; fusion and neck are shared."""

@@ -47,12 +47,15 @@ class Trunk(nn.Module):
 
     Attributes:
         modalities: In column order.
-        fused_channels: Channels of the fused levels, which go from the finest to the coarsest.
+        fused_channels: Channels of the fused levels, which go from the finest to the coarsest; () where nothing is
+            fused.
+        feature_channels: Modality -> channels of the levels that its encoder gives.
         scalers: Modality -> `Scaler`; a trunk scales its inputs itself, so that a saved model takes raw values.
     """
 
     modalities: tuple[str, ...]
     fused_channels: tuple[int, ...]
+    feature_channels: Mapping[str, tuple[int, ...]]
     scalers: nn.ModuleDict
 
     def forward(
@@ -78,6 +81,10 @@ class Trunk(nn.Module):
     def summands(self, features: Features, presence: Tensor) -> dict[str, list[Tensor]] | None:
         """Each modality's part of each fused level, where a level is the sum of its parts; None where it is not."""
         return None
+
+    def adaptable(self) -> list[nn.Parameter]:
+        """What test-time adaptation may change: as it stands nothing; of a trunk with a fusion, what the fusion says."""
+        return []
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Modality -> the parameters it owns alone. The trunk knows; names of parameters do not."""
@@ -117,7 +124,9 @@ class LateTrunk(Trunk):
         self.shapes = {modality.name: modality.shape for modality in modalities}
         self.scalers = nn.ModuleDict({modality.name: Scaler(modality) for modality in modalities})
         self.encoders = nn.ModuleDict({name: encoders[name] for name in self.modalities})
-        self.widths = {name: encoders[name].channels[-1] for name in self.modalities}
+        self.feature_channels = {
+            name: encoders[name].channels if dense else encoders[name].channels[-1:] for name in self.modalities
+        }
         self.fusion = fusion
         self.policy = policy
         self.dense = dense
@@ -161,7 +170,7 @@ class LateTrunk(Trunk):
         x = self.policy.on_input(self.scalers[name](x), present.to(x.device, non_blocking=True), modality=name)
         rows = rows_to_run(present, training=self.training) if self.skip_absent else None
         if rows is not None and len(rows) == 0 and not self.dense:
-            return [x.new_zeros(len(x), self.widths[name])]
+            return [x.new_zeros(len(x), self.feature_channels[name][-1])]
         return self._levels(name, x, rows)
 
     def _levels(self, name: str, x: Tensor, rows: Tensor | None = None) -> list[Tensor]:
@@ -217,6 +226,10 @@ class LateTrunk(Trunk):
         x = self.scalers[name](like.new_zeros(1, *self.shapes[name]))
         absent = like.new_zeros(1).bool()
         return [level.to(like.dtype) for level in self._levels(name, self.policy.on_input(x, absent, modality=name))]
+
+    def adaptable(self) -> list[nn.Parameter]:
+        """See `Fusion.adaptable`."""
+        return self.fusion.adaptable()
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Each modality owns its encoder."""

@@ -100,6 +100,14 @@ class ClassificationTask(Task):
         """
         return self.sample_losses(logits, target).masked_fill(~keep, 0.0).mean()
 
+    def subset_loss(self, logits: Tensor, target: Tensor, keep: Tensor) -> Tensor:
+        """See `Task.subset_loss`; with class weights divided by those of the kept labels, as in `loss`."""
+        if self.class_weights is None:
+            return super().subset_loss(logits, target, keep)
+        summed = self.sample_losses(logits, target).masked_fill(~keep, 0.0).sum()
+        total = self.class_weights[target].masked_fill(~keep, 0.0).sum()
+        return torch.where(total > 0, summed / total.clamp_min(torch.finfo(total.dtype).tiny), summed * 0)
+
     def rows(self, logits: Tensor, target: Tensor) -> Rows:
         """Every sample is a row."""
         return Rows(logits, target, torch.arange(len(target), device=target.device))

@@ -134,6 +134,10 @@ class SegmentationTask(Task):
         """
         return self.loss(logits, target.masked_fill(~keep[:, None, None], self.ignore_index))
 
+    def subset_loss(self, logits: Tensor, target: Tensor, keep: Tensor) -> Tensor:
+        """See `Task.subset_loss`: `masked_loss`, which is divided by the kept samples' pixels alone."""
+        return self.masked_loss(logits, target, keep)
+
     def _checked(self, target: Tensor) -> tuple[Tensor, Tensor | None]:
         """The labels, and off the CPU where they are wrong; there an index out of range would end the process.
 

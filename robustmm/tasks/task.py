@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+Direction = Literal["max", "min"]
+#: What a constant prediction has at least in a metric of which less is better, where that is an error rate.
+DEGENERATE_ERROR = 0.5
+
 
 class Rows(NamedTuple):
-    """Predictions and labels, one per row: a sample, or a valid pixel.
+    """Predictions and targets, one per row: a sample, or a valid pixel.
 
     Args:
         logits: (R, C).
-        target: (R,) int64.
+        target: (R,) int64; float of a continuous task, (R,) or (R, T).
         sample: (R,) int64, the batch row that each row belongs to.
     """
 
@@ -29,7 +33,7 @@ class Metrics(ABC):
 
     Attributes:
         confusion: (C, C + 1) int64, rows = truth; the last column counts predictions that are not a class because the
-            logits were not finite.
+            logits were not finite. Those of a continuous task have none.
         count: Samples seen.
     """
 
@@ -55,25 +59,27 @@ class Metrics(ABC):
     @property
     @abstractmethod
     def degenerate(self) -> bool:
-        """One class predicted for everything, or non-finite logits, while the truth has more than one class."""
+        """One class or value predicted for everything, or non-finite logits, while the truth has more than one."""
 
 
 class Task(nn.Module, ABC):
-    """What is predicted. Weights of a task are buffers that are not saved.
+    """What is predicted. Weights of its loss are buffers that are not saved; what predictions depend on is saved.
 
     Attributes:
-        classes: Class names; index = label.
+        classes: Class names; index = label. Of a continuous task the names of the quantities that are predicted.
         score: Name of the metric that stands for a model, as in selection and summaries.
         directions: Metric -> whether ``max`` or ``min`` is better.
         default_head: Registered name of the head that fits.
         dense: Whether the target has spatial axes.
+        continuous: Whether targets are float quantities, () or (T,) per sample, in place of labels.
         needs_targets: Whether `fit` is to be called before training.
     """
 
     score: str
-    directions: dict[str, Literal["max", "min"]]
+    directions: dict[str, Direction]
     default_head: str
     dense: bool
+    continuous: bool = False
     needs_targets: bool = False
 
     def __init__(self, classes: Sequence[str]) -> None:
@@ -86,7 +92,7 @@ class Task(nn.Module, ABC):
         return len(self.classes)
 
     def fit(self, targets: Iterable[Tensor]) -> None:
-        """Learn from all targets of the training part, one by one, where `needs_targets` says so: class weights."""
+        """Learn class weights, say, from all targets of training, one by one, where `needs_targets` says so."""
 
     @abstractmethod
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -109,6 +115,11 @@ class Task(nn.Module, ABC):
     def masked_loss(self, logits: Tensor, target: Tensor, keep: Tensor) -> Tensor:
         """The loss of the kept samples alone, keep (B,) bool; 0, with a gradient of 0, where none is kept."""
 
+    def subset_loss(self, logits: Tensor, target: Tensor, keep: Tensor) -> Tensor:
+        """The loss of the kept samples as a batch of their own; 0, with a gradient of 0, where none is kept."""
+        losses = self.sample_losses(logits, target).masked_fill(~keep, 0.0)
+        return losses.sum() / keep.sum().clamp_min(1)
+
     @abstractmethod
     def rows(self, logits: Tensor, target: Tensor) -> Rows:
         """Logits and labels by row; invalid rows are left out."""
@@ -120,6 +131,16 @@ class Task(nn.Module, ABC):
     def chance(self) -> float:
         """The value of `score` that a constant prediction reaches on balanced classes."""
         return 1 / self.num_outputs
+
+    def chances(self, directions: Mapping[str, str]) -> dict[str, float | None]:
+        """What a constant prediction deserves in each metric; None where that cannot be told.
+
+        As it stands `chance` where more is better, and `DEGENERATE_ERROR`, as of an error rate, where less is.
+
+        Args:
+            directions: Of the task's metrics and of plugins'.
+        """
+        return {name: self.chance() if way == "max" else DEGENERATE_ERROR for name, way in directions.items()}
 
     def target_size(self, target: Tensor) -> tuple[int, ...]:
         """Spatial size of the target, () for global prediction."""

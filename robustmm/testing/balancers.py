@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,8 +25,10 @@ from robustmm.testing.contract import (
 from robustmm.testing.runs import STEPS_PER_EPOCH, Run, mixed, showing
 from robustmm.testing.tiny import NAMES, WIDTH, Setting, mixed_presence, settings
 
+#: What a balancer requires that trains a head per modality.
+HEADS = "unimodal_heads"
 #: What the rehearsed runs offer beside names of components.
-OFFERED = frozenset({"class_probability"})
+OFFERED = frozenset({"class_probability", "separate_encoders", HEADS})
 
 
 def make(component: Component) -> Balancer:
@@ -39,6 +42,12 @@ def make(component: Component) -> Balancer:
         raise NotApplicable(f"it requires {', '.join(lacking)}, which plain training does not offer")
     balancer: Balancer = build(component)
     return balancer
+
+
+def run_with(component: Component, setting: Setting, *, accumulate: int = 1, **options: Any) -> Run:
+    """A rehearsed run with the balancer under test, and with what it requires."""
+    heads = HEADS in component.requires
+    return Run(setting, make(component), heads=heads, accumulate=accumulate, **options)
 
 
 @cache
@@ -58,10 +67,10 @@ def require_no_op(component: Component, setting: Setting, columns: tuple[int, ..
         columns: What every sample shows; None means mixed combinations.
         why: Begins the message.
     """
-    ours = Run(setting, make(component))
+    ours = run_with(component, setting)
     ours.train(mixed(setting) if columns is None else showing(setting, columns))
     what = f"{why} there is nothing to balance, but the run changes"
-    require_equal_states(ours.weights(), dict(plain_weights(setting, columns)), what)
+    require_equal_states(ours.weights(heads=False), dict(plain_weights(setting, columns)), what)
 
 
 @check("balancer")
@@ -87,7 +96,7 @@ def weights_stay_finite(component: Component) -> None:
     for setting in settings(component):
         for what, presence in (("mixed", mixed(setting)), ("only the first", showing(setting, [0]))):
             with during(f"{setting}, {what} combinations"):
-                run = Run(setting, make(component))
+                run = run_with(component, setting)
                 run.train(presence, stop=4)
                 for name, value in run.weights().items():
                     require_finite(value, name)
@@ -98,7 +107,7 @@ def absent_encoder_stays_as_it_is(component: Component) -> None:
     """The encoder of a modality that no sample shows is not changed, not even by noise."""
     for setting in settings(component, counts=(2, 3)):
         with during(setting):
-            run = Run(setting, make(component))
+            run = run_with(component, setting)
             owned = run.context.groups[setting.names[-1]]
             before = [parameter.detach().clone() for parameter in owned]
             run.train(showing(setting, range(setting.count - 1)))
@@ -111,7 +120,7 @@ def auxiliary_terms_still_train(component: Component) -> None:
     """Terms that are not the task's keep their gradient: a balancer re-routes and re-weighs task terms alone."""
     for setting in settings(component, counts=(2,)):
         with during(setting):
-            run = Run(setting, make(component))
+            run = run_with(component, setting)
             run.train(mixed(setting))
             moved = not torch.equal(run.method.own.detach(), torch.ones(3))
             require(moved, "a parameter that only an auxiliary term trains does not move")
@@ -122,7 +131,7 @@ def state_survives_checkpoint(component: Component) -> None:
     """`state_dict` holds JSON values and tensors, and comes back as it was."""
     for setting in settings(component, counts=(2,)):
         with during(setting):
-            run = Run(setting, make(component))
+            run = run_with(component, setting)
             run.train(mixed(setting))
             saved = through_checkpoint(run.balancer.state_dict())
             fresh = make(component)
@@ -135,15 +144,31 @@ def resumed_run_equals_uninterrupted(component: Component) -> None:
     """A run resumed between epochs or within one goes on as if nothing had happened, bit for bit."""
     for setting in settings(component, counts=(2,)):
         with during(setting):
-            straight = Run(setting, make(component))
+            straight = run_with(component, setting)
             straight.train(mixed(setting))
             for step in (STEPS_PER_EPOCH, STEPS_PER_EPOCH + 1):
-                first, second = Run(setting, make(component)), Run(setting, make(component))
+                first, second = run_with(component, setting), run_with(component, setting)
                 first.train(mixed(setting), stop=step)
                 second.load(through_checkpoint(first.state()))
                 second.train(mixed(setting), start=step)
                 what = f"weights of a run resumed at step {step} and of one that was not stopped"
                 require_equal_states(second.weights(), straight.weights(), what)
+
+
+@check("balancer")
+def accumulates_batches(component: Component) -> None:
+    """An update made of several batches is finite, and where only one modality is shown as without balancing."""
+    for setting in settings(component, counts=(1, 3)):
+        with during(setting):
+            run = run_with(component, setting, accumulate=3)
+            run.train(mixed(setting), stop=4)
+            for name, value in run.weights().items():
+                require_finite(value, name)
+            ours, plain = run_with(component, setting, accumulate=2), Run(setting, Balancer(), accumulate=2)
+            for one in (ours, plain):
+                one.train(showing(setting, [0]), stop=4)
+            what = "where one modality alone is shown an update of two batches changes"
+            require_equal_states(ours.weights(heads=False), plain.weights(), what)
 
 
 @check("balancer")
@@ -155,13 +180,13 @@ def order_of_modalities_does_not_matter(component: Component) -> None:
     setting = Setting(3)
     if setting not in list(settings(component)):
         raise NotApplicable("it is for dense prediction")
-    ours, other_seed = Run(setting, make(component)), Run(setting, make(component), seed=1)
+    ours, other_seed = run_with(component, setting), run_with(component, setting, seed=1)
     ours.train(mixed(setting))
     other_seed.train(mixed(setting))
     if any(not torch.equal(value, other_seed.weights()[name]) for name, value in ours.weights().items()):
         raise NotApplicable("it draws random numbers, which go to other modalities in another order")
-    turned = Run(setting, make(component), names=NAMES[2::-1])
-    turned.method.load_state_dict(_turned(Run(setting, Balancer()).weights()))
+    turned = run_with(component, setting, names=NAMES[2::-1])
+    turned.method.load_state_dict(_turned(run_with(component, setting).weights()))
     turned.train(lambda step: mixed_presence(3).flip(1))
     expected = _turned(ours.weights())
     for name, value in turned.weights().items():
@@ -180,7 +205,7 @@ def leaves_mode_and_generator_alone(component: Component) -> None:
     """After a step the model is in training mode, and torch's global generator stands where it would without it."""
     for setting in settings(component, counts=(1, 3)):
         with during(setting):
-            run = Run(setting, make(component))
+            run = run_with(component, setting)
             run.train(mixed(setting), stop=STEPS_PER_EPOCH)
             state = torch.random.get_rng_state()
             training = all(part.training for part in run.method.modules())

@@ -1,4 +1,4 @@
-"""Models and data of a few numbers, global and dense, on which contracts are checked."""
+"""Models and data of a few numbers, for classes, label maps and quantities, on which contracts are checked."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from torch.nn.functional import interpolate
 from robustmm.masks import all_combinations, presence_of, where_present
 from robustmm.methods.method import Blueprint
 from robustmm.models.encoder import Encoder
-from robustmm.models.fusion import Fusion
+from robustmm.models.fusion import Fusion, NoFusion
 from robustmm.models.head import Head
 from robustmm.models.missing import MissingPolicy
 from robustmm.models.trunk import Features, LateTrunk, Trunk
 from robustmm.registry import Component
 from robustmm.tasks.classification import ClassificationTask
+from robustmm.tasks.regression import RegressionTask
 from robustmm.tasks.segmentation import SegmentationTask
 from robustmm.tasks.task import Task
 from robustmm.types import Batch, Clock, FeatureEdit, Modality, Scaling
@@ -25,6 +26,8 @@ from robustmm.types import Batch, Clock, FeatureEdit, Modality, Scaling
 #: Modalities of every contract test, in column order; a test takes the first one to four.
 NAMES = ("m0", "m1", "m2", "m3")
 CLASSES = ("first", "second", "third")
+#: Mean and deviation of the targets of regression: of another size than the logits.
+TARGET_MEAN, TARGET_DEVIATION = 20.0, 3.0
 #: Samples in a batch: one for each of the 15 combinations of four modalities, and one more.
 SIZE = 16
 WIDTH = 4
@@ -35,13 +38,15 @@ GRID = (4, 6)
 
 @dataclass(frozen=True)
 class Setting:
-    """A number of modalities, and global or dense prediction."""
+    """A number of modalities, and global prediction, dense prediction, or regression of some quantities."""
 
     count: int
     dense: bool = False
+    quantities: int = 0
 
     def __str__(self) -> str:
-        return f"M = {self.count}, {'dense' if self.dense else 'global'} prediction"
+        form = f"regression of {self.quantities}" if self.quantities else "dense" if self.dense else "global"
+        return f"M = {self.count}, {form}{'' if self.quantities else ' prediction'}"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -59,17 +64,45 @@ class Setting:
         shape = (CHANNELS, *GRID) if self.dense else (VECTOR,)
         return tuple(Modality(name, "image" if self.dense else "vector", shape, Scaling("none")) for name in self.names)
 
+    @property
+    def outputs(self) -> int:
+        """Classes, or quantities of regression."""
+        return self.quantities or len(CLASSES)
+
     def task(self) -> Task:
-        """Classification, or a class for every pixel."""
-        return SegmentationTask(CLASSES) if self.dense else ClassificationTask(CLASSES)
+        """Classification, a class for every pixel, or regression with the unit of its targets."""
+        if not self.quantities:
+            return SegmentationTask(CLASSES) if self.dense else ClassificationTask(CLASSES)
+        task = RegressionTask(CLASSES[: self.quantities])
+        task.fit(batch(self).target)
+        return task
+
+    def targets(self, size: int, generator: torch.Generator) -> Tensor:
+        """Labels (B,) or (B, H, W), or quantities (B,) or (B, T)."""
+        if not self.quantities:
+            return torch.randint(len(CLASSES), (size, *self.size), generator=generator)
+        shape = (size, self.quantities) if self.quantities > 1 else (size,)
+        return TARGET_MEAN + TARGET_DEVIATION * torch.randn(shape, generator=generator)
+
+    def signal(self, target: Tensor) -> Tensor:
+        """What inputs tell of targets, of unit size, to be added to (B, ...)."""
+        if self.dense:
+            return target[:, None]
+        own = (target.view(len(target), -1)[:, 0] - TARGET_MEAN) / TARGET_DEVIATION if self.quantities else target
+        return own.view(-1, *[1] * len(self.modalities[0].shape))
 
 
 def settings(component: Component, counts: Sequence[int] = (1, 2, 3, 4)) -> Iterator[Setting]:
     """Where a component must work: global prediction, and dense prediction with at most two modalities.
 
     A component that requires or refuses one of the capabilities ``task:classification`` and ``task:segmentation`` is
-    spared the other setting.
+    spared the other setting. One that requires ``task:regression`` is tested on that alone, of one quantity and, with
+    at most two modalities, of two.
     """
+    if "task:regression" in component.requires:
+        yield from (Setting(count, quantities=1) for count in counts)
+        yield from (Setting(count, quantities=2) for count in counts if count <= 2)
+        return
     dense_only = "task:segmentation" in component.requires or "task:classification" in component.conflicts
     global_only = "task:classification" in component.requires or "task:segmentation" in component.conflicts
     if not dense_only:
@@ -115,11 +148,12 @@ class LinearHead(Head):
 class DenseTrunk(Trunk):
     """Two convolution stages per modality, summed level by level; the second level has half the resolution."""
 
-    def __init__(self, modalities: Sequence[Modality]) -> None:
+    def __init__(self, modalities: Sequence[Modality], *, fused: bool = True, norm: bool = True) -> None:
         super().__init__()
         self.modalities = tuple(modality.name for modality in modalities)
-        self.fused_channels = (WIDTH, WIDTH)
-        self.encoders = nn.ModuleDict({name: _map_encoder() for name in self.modalities})
+        self.fused_channels = (WIDTH, WIDTH) if fused else ()
+        self.feature_channels = dict.fromkeys(self.modalities, (WIDTH, WIDTH))
+        self.encoders = nn.ModuleDict({name: _map_encoder(norm) for name in self.modalities})
 
     def forward(
         self, inputs: Mapping[str, Tensor], presence: Tensor, edit: FeatureEdit | None = None
@@ -148,50 +182,59 @@ class DenseTrunk(Trunk):
         return {name: list(encoder.parameters()) for name, encoder in self.encoders.items()}
 
 
-def _map_encoder() -> Encoder:
-    first = nn.Sequential(nn.Conv2d(CHANNELS, WIDTH, 3, padding=1), nn.BatchNorm2d(WIDTH), nn.Tanh())
+def _map_encoder(norm: bool) -> Encoder:
+    between = nn.BatchNorm2d(WIDTH) if norm else nn.Identity()
+    first = nn.Sequential(nn.Conv2d(CHANNELS, WIDTH, 3, padding=1), between, nn.Tanh())
     second = nn.Sequential(nn.Conv2d(WIDTH, WIDTH, 3, padding=1, stride=2), nn.Tanh())
     return Encoder(nn.ModuleList([first, second]), (WIDTH, WIDTH), (1, 2))
 
 
-def vector_encoder(width: int = WIDTH) -> Encoder:
-    """Two layers with BatchNorm between them, without dropout."""
-    layers = nn.Sequential(nn.Linear(VECTOR, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, width), nn.Tanh())
+def vector_encoder(width: int = WIDTH, *, norm: bool = True) -> Encoder:
+    """Two layers, with BatchNorm between them unless ``norm`` is False, without dropout."""
+    between = nn.BatchNorm1d(6) if norm else nn.Identity()
+    layers = nn.Sequential(nn.Linear(VECTOR, 6), between, nn.Tanh(), nn.Linear(6, width), nn.Tanh())
     return Encoder(nn.ModuleList([layers]), (width,), (0,))
 
 
-def late_trunk(modalities: Sequence[Modality]) -> LateTrunk:
+def late_trunk(modalities: Sequence[Modality], *, fused: bool = True, norm: bool = True) -> LateTrunk:
     """An encoder per modality, features side by side, zero features for what is absent."""
-    encoders = {modality.name: vector_encoder() for modality in modalities}
-    return LateTrunk(modalities, encoders, ConcatFusion((WIDTH * len(modalities),)), MissingPolicy())
+    encoders = {modality.name: vector_encoder(norm=norm) for modality in modalities}
+    fusion = ConcatFusion((WIDTH * len(modalities),)) if fused else NoFusion()
+    return LateTrunk(modalities, encoders, fusion, MissingPolicy())
 
 
-def blueprint(setting: Setting, *, names: Sequence[str] | None = None) -> Blueprint:
+def blueprint(setting: Setting, *, names: Sequence[str] | None = None, norm: bool = True) -> Blueprint:
     """Parts for a method.
 
     Args:
-        setting: Number of modalities, and global or dense.
+        setting: Number of modalities, and what is predicted.
         names: Another order of the columns.
+        norm: Whether encoders have BatchNorm, which couples the samples of a batch.
     """
     known = {modality.name: modality for modality in setting.modalities}
     modalities = tuple(known[name] for name in names or setting.names)
     task = setting.task()
 
-    def make_trunk() -> Trunk:
-        return DenseTrunk(modalities) if setting.dense else late_trunk(modalities)
+    def make_trunk(*, only: Sequence[str] | None = None, fused: bool = True) -> Trunk:
+        chosen = tuple(modality for modality in modalities if only is None or modality.name in only)
+        if setting.dense:
+            return DenseTrunk(chosen, fused=fused, norm=norm)
+        return late_trunk(chosen, fused=fused, norm=norm)
 
-    return Blueprint(modalities, task, make_trunk, lambda channels: LinearHead(channels, task.num_outputs))
+    def make_head(channels: tuple[int, ...]) -> LinearHead:
+        return LinearHead(channels, task.num_outputs)
+
+    return Blueprint(modalities, task, make_trunk, make_head, samples=SIZE)
 
 
 def batch(setting: Setting, *, seed: int = 0, size: int = SIZE, names: Sequence[str] | None = None) -> Batch:
-    """Inputs in which every modality tells something of the label; everything is observed."""
+    """Inputs in which every modality tells something of the target; everything is observed."""
     generator = torch.Generator().manual_seed(seed)
-    target = torch.randint(len(CLASSES), (size, *setting.size), generator=generator)
+    target = setting.targets(size, generator)
     inputs = {}
     for modality in setting.modalities:
         noise = torch.randn(size, *modality.shape, generator=generator)
-        signal = target[:, None] if setting.dense else target.view(-1, *[1] * len(modality.shape))
-        inputs[modality.name] = noise + signal
+        inputs[modality.name] = noise + setting.signal(target)
     ordered = {name: inputs[name] for name in names or setting.names}
     observed = torch.ones(size, setting.count, dtype=torch.bool)
     return Batch(ordered, observed, target, tuple(f"sample_{row}" for row in range(size)), torch.arange(size))

@@ -31,6 +31,7 @@ from robustmm import (
     where_present,
 )
 from robustmm.masks import all_combinations, presence_of
+from robustmm.models.fusion import NoFusion
 from robustmm.models.trunk import LateTrunk
 
 NAMES = ("rgb", "depth", "ir", "audio")
@@ -132,10 +133,11 @@ class LinearHead(Head):
 class DenseTrunk(Trunk):
     """Two convolution stages per modality, summed level by level; the second level has half the resolution."""
 
-    def __init__(self, modalities: Sequence[Modality]) -> None:
+    def __init__(self, modalities: Sequence[Modality], *, fused: bool = True) -> None:
         super().__init__()
         self.modalities = tuple(modality.name for modality in modalities)
-        self.fused_channels = (WIDTH, WIDTH)
+        self.fused_channels = (WIDTH, WIDTH) if fused else ()
+        self.feature_channels = dict.fromkeys(self.modalities, (WIDTH, WIDTH))
         self.policy = MissingPolicy()
         self.encoders = nn.ModuleDict({name: self._encoder() for name in self.modalities})
 
@@ -156,7 +158,7 @@ class DenseTrunk(Trunk):
             sum(
                 where_present(features[name][level], presence[:, m], torch.zeros(())) for m, name in enumerate(features)
             )
-            for level in range(2)
+            for level in range(len(self.fused_channels))
         ]
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
@@ -169,12 +171,15 @@ def blueprint(count: int, *, dense: bool = False, task: Task | None = None) -> B
     modalities = tuple(Modality(n, "image" if dense else "vector", shape, Scaling("none")) for n in NAMES[:count])
     task = task or TinyTask(dense=dense)
 
-    def late() -> Trunk:
-        encoders = {modality.name: _vector_encoder() for modality in modalities}
-        return LateTrunk(modalities, encoders, ConcatFusion([WIDTH] * count), MissingPolicy())
+    def make_trunk(*, only: Sequence[str] | None = None, fused: bool = True) -> Trunk:
+        chosen = tuple(modality for modality in modalities if only is None or modality.name in only)
+        if dense:
+            return DenseTrunk(chosen, fused=fused)
+        encoders = {modality.name: _vector_encoder() for modality in chosen}
+        fusion = ConcatFusion([WIDTH] * len(chosen)) if fused else NoFusion()
+        return LateTrunk(chosen, encoders, fusion, MissingPolicy())
 
-    make_trunk: Callable[[], Trunk] = (lambda: DenseTrunk(modalities)) if dense else late
-    return Blueprint(modalities, task, make_trunk, lambda channels: LinearHead(channels, task.num_outputs))
+    return Blueprint(modalities, task, make_trunk, lambda channels: LinearHead(channels, task.num_outputs), 40)
 
 
 def _vector_encoder() -> Encoder:
@@ -219,7 +224,9 @@ def step_view(method: Method, data: Batch, presence: Tensor, *, at: Clock | None
     output = method(data.inputs, presence, size=tuple(data.target.shape[1:]))
     loss = sum(term.value for term in method.losses(output, data, at).values())
     loss.backward()
-    return StepView(method, data, output, at, method.trunk.parameter_groups(), torch.Tensor.backward, seed=seed)
+    view = StepView(method, data, presence, at, method.trunk.parameter_groups(), torch.Tensor.backward, seed=seed)
+    view.output = output
+    return view
 
 
 def train_steps(

@@ -290,7 +290,9 @@ def test_ogm_scores__keep_the_exact_split_of_the_logits():
     method = ready(2)
     data = tiny.batch(2)
     output = method(data.inputs, data.observed)
-    view = StepView(method, data, output, tiny.clock(), method.trunk.parameter_groups(), torch.Tensor.backward)
+    groups = method.trunk.parameter_groups()
+    view = StepView(method, data, data.observed, tiny.clock(), groups, torch.Tensor.backward)
+    view.output = output
     assert view.unimodal.source == "split"
 
 

@@ -15,7 +15,7 @@ def test_defaults__make_one_plain_update():
     assert updates[0].presence is presence
     assert updates[0].trains is None
     features = {"rgb": torch.ones(2, 3)}
-    assert balancer.modulate_features(0, features, presence) is features
+    assert balancer.modulate_features(0, features, None) is features
     assert balancer.on_epoch_start(None) is None
     assert balancer.state_dict() == {}
 

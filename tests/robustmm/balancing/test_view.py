@@ -6,8 +6,9 @@ import pytest
 import tiny_models as tiny
 import torch
 
-from robustmm import Method, RunFailed
+from robustmm import Method, evaluating
 from robustmm.balancing.statistics import true_class_sums
+from robustmm.methods.probes import masked_logits
 
 
 class Pixels(tiny.TinyTask):
@@ -69,12 +70,18 @@ def test_unimodal__is_computed_once_without_gradient():
     assert not any(logits.requires_grad for logits in view.unimodal.logits.values())
 
 
-def test_unimodal__that_cannot_be_had_says_what_to_change(monkeypatch):
+def test_unimodal__encodes_again_where_features_cannot_be_fused_anew(monkeypatch):
     view = view_of(2, torch.ones(8, 2).bool())
+    expected = masked_logits(view.method, view.output)
+    statistics = {name: value.clone() for name, value in view.method.named_buffers()}
     monkeypatch.setattr(view.method.trunk, "refuse", lambda features, presence: None)
     monkeypatch.setattr(view.method.trunk, "summands", lambda features, presence: None)
-    with pytest.raises(RunFailed, match=r"under the missing policy MissingPolicy; use missing_policy zero_feature"):
-        _ = view.unimodal
+    assert view.unimodal.source == "masked"
+    assert view.unimodal.logits.keys() == expected.keys()
+    assert all(torch.equal(value, statistics[name]) for name, value in view.method.named_buffers())
+    with evaluating(view.method):
+        alone = view.method(view.batch.inputs, tiny.shown(("depth",), 2)).logits
+    torch.testing.assert_close(view.unimodal.logits["depth"], alone)
 
 
 def test_generator__depends_on_seed_step_and_purpose():

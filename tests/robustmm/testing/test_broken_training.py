@@ -123,6 +123,13 @@ class CountsAllModalities(Balancer):
         return {name: term._replace(value=factor * term.value) for name, term in terms.items()}
 
 
+class CountsBatches(Balancer):
+    """A no-op for one batch, not for several."""
+
+    def weigh(self, terms, view):
+        return {name: term._replace(value=len(view.parts) * term.value) for name, term in terms.items()}
+
+
 class DividesByRows(Balancer):
     def modulate_gradients(self, view):
         counts = view.presence.sum(dim=0)
@@ -234,6 +241,7 @@ CASES = [
     Broken("balancer", "one_modality_is_left_alone", component(ResamplesAlone), "every sample once, or None"),
     Broken("balancer", "one_shown_modality_is_left_alone", component(CountsAllModalities), "where only m0 is shown"),
     Broken("balancer", "weights_stay_finite", component(DividesByRows), "encoders.m1.* is not finite"),
+    Broken("balancer", "accumulates_batches", component(CountsBatches), "update of two batches changes"),
     Broken("balancer", "absent_encoder_stays_as_it_is", component(AddsNoise), "encoder of m1 changes although nothing"),
     Broken("balancer", "auxiliary_terms_still_train", component(DropsOtherTerms), "only an auxiliary term trains"),
     Broken("balancer", "state_survives_checkpoint", component(ForgetsState), "'steps': 0} is not {'steps': 8}"),
