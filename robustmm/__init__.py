@@ -126,6 +126,10 @@ _HOME = {
         "presence_of",
         "where_present",
     ),
+    "robustmm.methods.decision": (
+        "DecisionMethod",
+        "mean_over_present",
+    ),
     "robustmm.methods.method": (
         "Blueprint",
         "Evaluate",
@@ -269,6 +273,8 @@ if TYPE_CHECKING:
     from robustmm.masks import parse_combination as parse_combination
     from robustmm.masks import presence_of as presence_of
     from robustmm.masks import where_present as where_present
+    from robustmm.methods.decision import DecisionMethod as DecisionMethod
+    from robustmm.methods.decision import mean_over_present as mean_over_present
     from robustmm.methods.method import Blueprint as Blueprint
     from robustmm.methods.method import Evaluate as Evaluate
     from robustmm.methods.method import FitContext as FitContext

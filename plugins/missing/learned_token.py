@@ -50,5 +50,6 @@ def robustmm_register_missing_policies(register: Callable[[Component], None]) ->
             Options,
             "A learned vector per modality and level stands in for an absent feature.",
             "standard",
+            provides=frozenset({"stands_in"}),
         )
     )

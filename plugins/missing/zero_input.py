@@ -43,5 +43,6 @@ def robustmm_register_missing_policies(register: Callable[[Component], None]) ->
             Options,
             "An absent modality's input is zero after scaling; its encoder runs on it.",
             "standard",
+            provides=frozenset({"stands_in"}),
         )
     )

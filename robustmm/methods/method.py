@@ -93,10 +93,17 @@ class Method(nn.Module):
     sampler: ClassVar[str] = "complete"
     unimodal_heads: nn.ModuleDict | None
 
-    def __init__(self, blueprint: Blueprint) -> None:
+    def __init__(self, blueprint: Blueprint, *, trunk: Trunk | None = None, head: Head | None = None) -> None:
+        """Build the network.
+
+        Args:
+            blueprint: See `Blueprint`.
+            trunk: Instead of one of the configured kind.
+            head: Instead of one of the configured kind for the trunk's fused levels.
+        """
         super().__init__()
-        self.trunk = blueprint.make_trunk()
-        self.head = blueprint.make_head(self.trunk.fused_channels)
+        self.trunk = blueprint.make_trunk() if trunk is None else trunk
+        self.head = blueprint.make_head(self.trunk.fused_channels) if head is None else head
         self.task = blueprint.task
         self.modalities = tuple(modality.name for modality in blueprint.modalities)
         self.unimodal_heads = None
