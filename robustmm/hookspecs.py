@@ -80,6 +80,11 @@ def robustmm_register_schedules(register: Register) -> None:
 
 
 @hookspec
+def robustmm_register_adapters(register: Register) -> None:
+    """Offer test-time adapters. ``build(**options) -> robustmm.Adapter``."""
+
+
+@hookspec
 def robustmm_register_metrics(register: Register) -> None:
     """Offer metrics. ``build(classes, **options) -> robustmm.Metric``."""
 

@@ -49,6 +49,7 @@ KINDS: Mapping[str, str] = {
     "balancer": "how the optimiser sees it: weights, routes, gradients",
     "optimizer": "parameters and gradients to an update",
     "schedule": "learning rate over training",
+    "adapter": "test time: a trained model's updates of itself from batches without labels",
     "metric": "a score computed from logits and targets, beside the task's own",
     "callback": "observes a run and changes nothing",
 }

@@ -75,6 +75,10 @@ class Attention(Fusion):
         null = self.nulls[level].to(fused.dtype).view(-1, *[1] * (fused.dim() - 2))
         return where_present(fused, presence.any(dim=1), null)
 
+    def adaptable(self) -> list[nn.Parameter]:
+        """Queries, keys and values, which weigh the modalities; what stands in for nothing stays as it was trained."""
+        return [*self.queries, *self.keys.parameters(), *self.values.parameters()]
+
     def _scores(self, level: int, name: str, feature: Tensor) -> Tensor:
         """``q . K_m f_m / sqrt(dim / heads)`` as ``(K_m^T q) . f_m``: the keys, as large as the values, never exist.
 

@@ -41,6 +41,7 @@ _MODULES = (
     "methods",
     "balancers",
     "optimisation",
+    "adapters",
     "callbacks",
 )
 for _module in _MODULES:

@@ -22,7 +22,7 @@ LAYERS = (
     {"launch"},
     {"engine"},
     {"plugin_manager", "plugin_offer", "plugin_sources", "config"},
-    {"balancing"},
+    {"balancing", "adaptation"},
     {"methods"},
     {"tasks"},
     {"models", "data"},
