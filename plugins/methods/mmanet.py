@@ -344,5 +344,6 @@ def robustmm_register_methods(register: Callable[[Component], None]) -> None:
             summary="Distillation from a teacher on complete samples, extra loss on the weakest combinations.",
             source="Wei et al., CVPR 2023, arXiv:2304.08028; code shicaiwei123/MMANet-CVPR2023",
             fidelity="code",
+            requires=frozenset({"class_probability"}),
         )
     )

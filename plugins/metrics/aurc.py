@@ -60,5 +60,6 @@ def robustmm_register_metrics(register: Callable[[Component], None]) -> None:
             RiskCoverageOptions,
             "Error rate among the most confident predictions, averaged over coverage, 0 to 1; less is better.",
             "Y. Geifman et al., ICLR 2019, arXiv:1805.08206",
+            requires=frozenset({"class_probability"}),
         )
     )

@@ -33,5 +33,6 @@ def robustmm_register_metrics(register: Callable[[Component], None]) -> None:
             BrierOptions,
             "Squared distance of the probabilities from the truth, summed over classes, 0 to 2; less is better.",
             "G. W. Brier, Monthly Weather Review 78(1), 1950",
+            requires=frozenset({"class_probability"}),
         )
     )

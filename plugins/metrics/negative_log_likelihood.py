@@ -36,5 +36,6 @@ def robustmm_register_metrics(register: Callable[[Component], None]) -> None:
             NegativeLogLikelihoodOptions,
             "Minus the log-probability of the true class, in nats; less is better.",
             "standard",
+            requires=frozenset({"class_probability"}),
         )
     )

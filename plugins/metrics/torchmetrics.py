@@ -202,5 +202,6 @@ def robustmm_register_metrics(register: Callable[[Component], None]) -> None:
             TorchmetricsOptions,
             "A classification or segmentation score of torchmetrics, by the name of its class.",
             "N. S. Detlefsen et al., Journal of Open Source Software 7(70), 2022",
+            requires=frozenset({"class_probability"}),
         )
     )
