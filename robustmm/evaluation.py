@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from lightning.fabric import Fabric
@@ -12,7 +13,8 @@ from robustmm.build import Assembly, assemble
 from robustmm.config.load import load_config
 from robustmm.config.schema import RunConfig
 from robustmm.engine import checkpoint
-from robustmm.engine.evaluate import evaluate_combinations
+from robustmm.engine.adapt import evaluate_adapted
+from robustmm.engine.evaluate import Evaluation, evaluate_combinations
 from robustmm.engine.run_folder import RunFolder
 from robustmm.engine.scores import summarise
 from robustmm.engine.shots import spread_positions, take_shots
@@ -23,7 +25,7 @@ from robustmm.methods.method import Method
 from robustmm.registry import Registry
 from robustmm.report.html import write_report
 from robustmm.report.palette import class_colours
-from robustmm.report.results import protocol_record, write_protocol
+from robustmm.report.results import COMBINATIONS, adapted_protocol, protocol_record, read_results, write_protocol
 from robustmm.report.sheet import SHEET, write_sheet
 from robustmm.report.sheet_plan import plan_of
 
@@ -36,7 +38,7 @@ def evaluate(
     accelerator: str | None = None,
     pictures: int | None = None,
 ) -> dict[str, Any]:
-    """Score the selected weights on every combination of the test part.
+    """Score the selected weights on every combination of the test part, and with the run's adapter where it has one.
 
     Args:
         folder: Of a trained run.
@@ -46,37 +48,124 @@ def evaluate(
         pictures: Samples on the picture sheet of dense prediction; None means as many as the configuration says.
 
     Returns:
-        The record that also stands in ``results.json``.
+        The record without adapter that also stands in ``results.json``.
     """
-    config = load_config([folder.config], [], registry).config
+    trained = _trained(folder, registry, fabric=fabric, accelerator=accelerator)
+    record = _score(trained)
+    if trained.assembly.make_adapter is not None:
+        _score_adapted(trained)
+    if distributed.rank() == 0:
+        count = trained.assembly.config.evaluation.pictures if pictures is None else pictures
+        _draw_pictures(trained, record, count)
+        write_report(folder.path)
+    return record
+
+
+def evaluate_with_adapter(
+    folder: RunFolder, registry: Registry, overrides: Sequence[str], *, accelerator: str | None = None
+) -> dict[str, Any]:
+    """Score the selected weights with an adapter; results without it stay as they are, and are made if there are none.
+
+    Args:
+        folder: Of a trained run.
+        registry: Of the loaded plugins.
+        overrides: Of the run's configuration, such as ``evaluation.adapter=read``; they must leave an adapter.
+        accelerator: See `evaluate`.
+
+    Returns:
+        The record that also stands in ``results.json``, as a protocol of its own.
+
+    Raises:
+        ConfigError: the adapter is unknown, or does not fit the run.
+    """
+    trained = _trained(folder, registry, accelerator=accelerator, overrides=overrides)
+    if not folder.results.is_file() or COMBINATIONS not in read_results(folder.results)["protocols"]:
+        _score(trained)
+    record = _score_adapted(trained)
+    if distributed.rank() == 0:
+        write_report(folder.path)
+    return record
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """A run with the weights that selection picked, on its device."""
+
+    folder: RunFolder
+    assembly: Assembly
+    method: Method
+    fabric: Fabric
+    best: Mapping[str, Any]
+
+
+def _trained(
+    folder: RunFolder,
+    registry: Registry,
+    *,
+    fabric: Fabric | None = None,
+    accelerator: str | None = None,
+    overrides: Sequence[str] = (),
+) -> _Trained:
+    config = load_config([folder.config], overrides, registry).config
     fabric = fabric or launch(one_process(config.train, accelerator))
     assembly = assemble(config, registry, fit_scalers=False)
     fabric.barrier()  # the first process may still be writing the checkpoint
     best = load_best(assembly, folder)
-    method = place(assembly.method.deployable(), fabric, config.train)
+    return _Trained(folder, assembly, place(assembly.method.deployable(), fabric, config.train), fabric, best)
+
+
+def _score(trained: _Trained) -> dict[str, Any]:
+    assembly, fabric = trained.assembly, trained.fabric
     evaluation = evaluate_combinations(
-        method,
+        trained.method,
         assembly.loader("test").ordered(),
         fabric.device,
         combinations=assembly.combinations,
         extra=assembly.make_metrics,
-        unimodal=config.evaluation.unimodal,
+        unimodal=assembly.config.evaluation.unimodal,
         autocast=fabric.autocast,
     )
-    summary = summarise(evaluation, method.task, assembly.directions())
-    row_facts = _row_facts(config)
+    return _write(trained, COMBINATIONS, evaluation, adapter="none")
+
+
+def _score_adapted(trained: _Trained) -> dict[str, Any]:
+    assembly, section = trained.assembly, trained.assembly.config.evaluation.adapter
+    assert assembly.make_adapter is not None  # callers have seen to it
+    assert section is not None
+    evaluation = evaluate_adapted(
+        trained.method,
+        assembly.test_stream(),
+        trained.fabric.device,
+        make_adapter=assembly.make_adapter,
+        combinations=assembly.combinations,
+        extra=assembly.make_metrics,
+        autocast=trained.fabric.autocast,
+    )
+    facts = {"adapter_options": section.options.model_dump(mode="json")}
+    return _write(trained, adapted_protocol(COMBINATIONS, section.name), evaluation, adapter=section.name, facts=facts)
+
+
+def _write(
+    trained: _Trained, protocol: str, evaluation: Evaluation, *, adapter: str, facts: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The record of an evaluation; the first process writes it down."""
+    assembly, task, best = trained.assembly, trained.method.task, trained.best
+    config = assembly.config
+    row_facts = {**_row_facts(config), "adapter": adapter}
+    title = f"{config.name} on test, missing policy {config.model.missing_policy.name}"
     record = protocol_record(
-        summary,
+        summarise(evaluation, task, assembly.directions()),
         evaluation.unimodal_source,
         {
-            "title": f"{config.name} on test, missing policy {config.model.missing_policy.name}",
+            "title": title if adapter == "none" else f"{title}, adapter {adapter}",
             **row_facts,
+            **(facts or {}),
             "combinations": [combination_name(combo) for combo in assembly.combinations],
-            "score": method.task.score,
+            "score": task.score,
             "directions": assembly.directions(),
-            "chance": method.task.chance(),
+            "chance": task.chance(),
             "classes": list(assembly.parts.classes),
-            **({"colours": _colours(assembly)} if method.task.dense else {}),
+            **({"colours": _colours(assembly)} if task.dense else {}),
             "selection": {
                 "part": "validation",
                 "metric": best["metric"],
@@ -87,10 +176,7 @@ def evaluate(
         },
     )
     if distributed.rank() == 0:
-        write_protocol(folder.path, "combinations", record, row_facts=row_facts)
-        count = config.evaluation.pictures if pictures is None else pictures
-        _draw_pictures(folder, assembly, method, fabric, record, count)
-        write_report(folder.path)
+        write_protocol(trained.folder.path, protocol, record, row_facts=row_facts)
     return record
 
 
@@ -100,24 +186,23 @@ def _colours(assembly: Assembly) -> list[list[int]]:
     return colours
 
 
-def _draw_pictures(
-    folder: RunFolder, assembly: Assembly, method: Method, fabric: Fabric, record: Mapping[str, Any], count: int
-) -> None:
+def _draw_pictures(trained: _Trained, record: Mapping[str, Any], count: int) -> None:
     """Write the picture sheet of a dense run; with a count of 0 take away an earlier one."""
-    path, part = folder.path / SHEET, assembly.parts.test
-    if not method.task.dense or not count:
+    assembly = trained.assembly
+    path, part = trained.folder.path / SHEET, assembly.parts.test
+    if not trained.method.task.dense or not count:
         path.unlink(missing_ok=True)
         return
     plan = plan_of(record, assembly.parts.modalities, total=len(part))
     positions = spread_positions(len(part), count)
     shots = take_shots(
-        method,
+        trained.method,
         part,
         assembly.parts.modalities,
-        fabric.device,
+        trained.fabric.device,
         positions=positions,
         combinations=plan.combinations,
-        autocast=fabric.autocast,
+        autocast=trained.fabric.autocast,
     )
     write_sheet(path, plan, shots, len(positions))
 

@@ -19,6 +19,7 @@ from robustmm.config.load import LoadedConfig
 from robustmm.config.render import to_yaml
 from robustmm.config.schema import RunConfig
 from robustmm.engine import checkpoint
+from robustmm.engine.adapt import evaluate_adapted
 from robustmm.engine.callbacks import Callback, RunInfo
 from robustmm.engine.evaluate import evaluate_combinations
 from robustmm.engine.fit import Fit
@@ -226,9 +227,12 @@ def dry_run(config: RunConfig, registry: Registry) -> str:
     place(assembly.method, fabric, config.train)
     trainer = make_trainer(assembly, fabric, Path(os.devnull), (), Interrupt())
     trainer.dry_step()
-    batches = islice(assembly.loader("test").ordered(), 1)
-    evaluate_combinations(assembly.method, batches, fabric.device, combinations=assembly.combinations)
+    method, chosen = assembly.method, assembly.combinations
+    evaluate_combinations(method, islice(assembly.loader("test").ordered(), 1), fabric.device, combinations=chosen)
+    if assembly.make_adapter is not None:
+        batches = islice(assembly.test_stream(), 1)
+        evaluate_adapted(method, batches, fabric.device, make_adapter=assembly.make_adapter, combinations=chosen)
     facts = assembly.parts.facts
     sizes = ", ".join(f"{facts[f'{part}_samples']} {part}" for part in ("train", "validation", "test"))
-    count = len(assembly.combinations)
+    count = len(chosen)
     return f"{config.name}: a training step and an evaluation batch over {count} combinations work ({sizes} samples)"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from robustmm.engine.run_folder import RunFolder
 
 
@@ -23,15 +26,38 @@ if TYPE_CHECKING:
     type=click.IntRange(0, 32),
     help="Test samples on the picture sheet of dense prediction instead of the run's evaluation.pictures; 0: no sheet.",
 )
-def command(folder: Path, accelerator: str | None, pictures: int | None) -> None:
+@click.option(
+    "--adapter",
+    metavar="NAME",
+    help="Measure with this test-time adapter, beside the results without one, which stay as they are.",
+)
+@click.option(
+    "--adapter-option",
+    "adapter_options",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Option of the adapter, as in --adapter-option lr=1e-3; may be repeated.",
+)
+def command(
+    folder: Path, accelerator: str | None, pictures: int | None, adapter: str | None, adapter_options: tuple[str, ...]
+) -> None:
     """Score the selected weights of RUN on every combination of the test part, in one pass on one device."""
+    if adapter is None and adapter_options:
+        raise click.UsageError("--adapter-option needs --adapter NAME; 'robustmm list adapter' shows the names")
+    if adapter is not None and pictures is not None:
+        raise click.UsageError("--pictures shows the model without adapter; leave out --adapter or --pictures")
     from robustmm import evaluation
     from robustmm.engine.run_folder import RunFolder
     from robustmm.plugin_manager import get_plugins
 
     made = RunFolder(folder)
     made.require()
-    evaluation.evaluate(made, get_plugins().registry, accelerator=accelerator, pictures=pictures)
+    registry = get_plugins().registry
+    if adapter is None:
+        evaluation.evaluate(made, registry, accelerator=accelerator, pictures=pictures)
+    else:
+        chosen = [f"evaluation.adapter={adapter}", *(f"evaluation.adapter.{text}" for text in adapter_options)]
+        evaluation.evaluate_with_adapter(made, registry, chosen, accelerator=accelerator)
     show_run(made)
 
 
@@ -39,18 +65,21 @@ def show_run(folder: RunFolder) -> None:
     """Print the table of the run, and where its files are."""
     from rich.console import Console
 
-    from robustmm.report.results import read_results
+    from robustmm.report.results import COMBINATIONS, adapted_records, read_results
     from robustmm.report.tables import combination_table
 
     if not _first_process():
         return
-    record = read_results(folder.results)["protocols"]["combinations"]
+    protocols = read_results(folder.results)["protocols"]
+    record = protocols[COMBINATIONS]
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 160  # a pipe has no edge to wrap at
     console.print(combination_table(record))
-    for row in record["degenerate"]:
-        console.print(f"degenerate: {row} predicts one class for everything; it counts as chance in mean and worst")
+    _print_degenerate(console, record)
+    for adapted in adapted_records(protocols):
+        console.print(combination_table(adapted, before=record))
+        _print_degenerate(console, adapted)
     short = [row for row in record["rows"] if row["excluded"] or row["incomplete"]]
     if short:
         console.print(
@@ -74,6 +103,11 @@ def show_run(folder: RunFolder) -> None:
         if path.exists():
             shown = f"tensorboard --logdir {path}" if label == "tensorboard" else str(path)
             console.print(f"{label:<12}{shown}", soft_wrap=True, markup=False)
+
+
+def _print_degenerate(console: Console, record: Mapping[str, Any]) -> None:
+    for row in record["degenerate"]:
+        console.print(f"degenerate: {row} predicts one class for everything; it counts as chance in mean and worst")
 
 
 def _first_process() -> bool:

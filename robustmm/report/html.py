@@ -17,9 +17,10 @@ from markupsafe import Markup
 from robustmm.errors import CheckpointError
 from robustmm.report.embed import embed_sheet
 from robustmm.report.figures import Figure, loss_figure, score_figure, size_figure, worth_figure
-from robustmm.report.results import read_results
+from robustmm.report.results import COMBINATIONS, adapted_records, read_results
 from robustmm.report.sheet import SHEET
 from robustmm.report.summaries import (
+    changes,
     class_scores,
     counted_rows,
     members,
@@ -31,8 +32,6 @@ from robustmm.report.summaries import (
 )
 from robustmm.report.tables import FULL_TABLE
 
-#: The protocol that the page shows.
-PROTOCOL = "combinations"
 #: Scores whose names are written in a way of their own.
 SPELLED = {"iou": "IoU", "miou": "mIoU"}
 SPELLED_WORD = re.compile(rf"\b({'|'.join(SPELLED)})\b")
@@ -69,21 +68,22 @@ def write_report(folder: Path) -> Path:
     return path
 
 
-def _record(folder: Path) -> dict[str, Any]:
+def _protocols(folder: Path) -> dict[str, Any]:
+    """Every protocol's record; that of all combinations is among them."""
     path = folder / "results.json"
-    protocols = read_results(path).get("protocols", {})
-    if PROTOCOL not in protocols:
+    protocols: dict[str, Any] = read_results(path).get("protocols", {})
+    if COMBINATIONS not in protocols:
         raise CheckpointError(
-            f"{path} has no protocol '{PROTOCOL}' (it has {', '.join(protocols) or 'none'}); "
+            f"{path} has no protocol '{COMBINATIONS}' (it has {', '.join(protocols) or 'none'}); "
             f"run `robustmm evaluate {folder}` first"
         )
-    record: dict[str, Any] = protocols[PROTOCOL]
-    return record
+    return protocols
 
 
 def _content(folder: Path) -> dict[str, Any]:
     """Everything that the template shows."""
-    record, lines = _record(folder), _lines(folder / "metrics.jsonl")
+    protocols, lines = _protocols(folder), _lines(folder / "metrics.jsonl")
+    record = protocols[COMBINATIONS]
     environment = json.loads(_text(folder / "env.json") or "{}")
     rows, score = record["rows"], record["score"]
     metrics = [score, *(name for name in rows[0]["metrics"] if name != score)]
@@ -97,6 +97,10 @@ def _content(folder: Path) -> dict[str, Any]:
         "scales": {metric: _scale(rows, metric) for metric in metrics},
         "rows": [{**row, "present": _presence(row, modalities_of(rows))} for row in rows],
         "cards": _cards(record),
+        "adapted": [
+            {"record": one, "changes": changes(one, record), "options": _flat(one["adapter_options"])}
+            for one in adapted_records(protocols)
+        ],
         "remarks": remarks(record, status=status, commit=environment.get("commit")),
         "spreads": spreads,
         "size_figure": size_figure(rows, spreads, score) if spreads else None,

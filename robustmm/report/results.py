@@ -14,6 +14,8 @@ from robustmm.engine.scores import Summary
 from robustmm.errors import CheckpointError
 
 FORMAT = 1
+#: The protocol of the model as it was trained, on every combination.
+COMBINATIONS = "combinations"
 
 
 def protocol_record(summary: Summary, unimodal_source: str | None, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,6 +46,16 @@ def write_protocol(folder: Path, protocol: str, record: Mapping[str, Any], *, ro
         results = read_results(path)
     results["protocols"][protocol] = record
     _write_json(path, results)
+
+
+def adapted_protocol(protocol: str, adapter: str) -> str:
+    """The name of a protocol that is measured with an adapter; it stands beside the one without."""
+    return f"{protocol}-{adapter}"
+
+
+def adapted_records(protocols: Mapping[str, Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The records of all combinations with an adapter, of each adapter one, by name."""
+    return [protocols[name] for name in sorted(protocols) if name.startswith(adapted_protocol(COMBINATIONS, ""))]
 
 
 def read_results(path: Path) -> dict[str, Any]:

@@ -230,6 +230,25 @@ def name_worst(record: Mapping[str, Any], metric: str) -> str:
     return "a degenerate combination, counted as chance" if record["degenerate"] else ""
 
 
+def changes(record: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, float | None]:
+    """What an adapter changes in the main score, by combination and by summary; None where either has no value.
+
+    Args:
+        record: With an adapter.
+        before: Without one, of the same run.
+    """
+    score = record["score"]
+    old = {row["combination"]: row["metrics"][score] for row in before["rows"]}
+    new = {row["combination"]: row["metrics"][score] for row in record["rows"]}
+    old |= {name: values[score] for name, values in before["aggregates"].items()}
+    new |= {name: values[score] for name, values in record["aggregates"].items()}
+    return {name: _difference(value, old.get(name)) for name, value in new.items()}
+
+
+def _difference(new: float | None, old: float | None) -> float | None:
+    return None if new is None or old is None else new - old
+
+
 def remarks(record: Mapping[str, Any], *, status: str | None, commit: str | None) -> list[Remark]:
     """All that a reader must know before quoting a number, warnings first.
 

@@ -14,29 +14,47 @@ from robustmm.report.summaries import counted_rows
 FULL_TABLE = 15
 
 
-def combination_table(record: Mapping[str, Any]) -> Table:
+def combination_table(record: Mapping[str, Any], before: Mapping[str, Any] | None = None) -> Table:
     """One row per combination, or per number of modalities where there are many, then mean, worst and drop.
 
     Args:
         record: Of `robustmm.report.results.protocol_record`.
+        before: Of the same run without adapter; adds the change of the main score to each row.
     """
-    rows = record["rows"]
-    metrics = sorted(rows[0]["metrics"], key=lambda name: name != record.get("score"))  # the main score first
+    metrics = sorted(record["rows"][0]["metrics"], key=lambda name: name != record.get("score"))  # the main score first
     table = Table(title=record["title"], title_justify="left")
     table.add_column("combination", no_wrap=True)
     for metric in metrics:
         table.add_column(metric, justify="right", no_wrap=True)
-    for row in rows if len(rows) <= FULL_TABLE else _by_size(counted_rows(record), metrics):
-        flag = "  DEGENERATE" if row["degenerate"] else ""
-        table.add_row(row["combination"] + flag, *(number(row["metrics"][metric]) for metric in metrics))
+    old = None if before is None else _scores(before, metrics)
+    if old is not None:
+        table.add_column(f"change of {metrics[0]}", justify="right", no_wrap=True)
+
+    def add(name: str, values: Mapping[str, float | None], flag: str = "") -> None:
+        change = [] if old is None else [signed(values[metrics[0]], old.get(name))]
+        table.add_row(name + flag, *(number(values[metric]) for metric in metrics), *change)
+
+    for row in _shown_rows(record, metrics):
+        add(row["combination"], row["metrics"], "  DEGENERATE" if row["degenerate"] else "")
     table.add_section()
     for name, values in record["aggregates"].items():
-        table.add_row(name, *(number(values[metric]) for metric in metrics))
+        add(name, values)
     table.add_section()
     for row in _unimodal_rows(record):
         label = f"{row['combination']} alone ({record['unimodal']['source']})"
         table.add_row(label, *(number(row["metrics"][metric]) for metric in metrics))
     return table
+
+
+def _shown_rows(record: Mapping[str, Any], metrics: list[str]) -> list[dict[str, Any]]:
+    rows = record["rows"]
+    return list(rows) if len(rows) <= FULL_TABLE else _by_size(counted_rows(record), metrics)
+
+
+def _scores(record: Mapping[str, Any], metrics: list[str]) -> dict[str, float | None]:
+    """The main score of each line of the table."""
+    lines = {row["combination"]: row["metrics"][metrics[0]] for row in _shown_rows(record, metrics)}
+    return lines | {name: values[metrics[0]] for name, values in record["aggregates"].items()}
 
 
 def _unimodal_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -67,3 +85,10 @@ def _mean_row(size: int, group: list[dict[str, Any]], metrics: list[str]) -> dic
 def number(value: float | None) -> str:
     """Four decimals, or a dash where there is no finite value."""
     return "-" if value is None or not math.isfinite(value) else f"{value:.4f}"
+
+
+def signed(value: float | None, before: float | None) -> str:
+    """The difference of two values with its sign, or a dash where either has none."""
+    if value is None or before is None or not math.isfinite(value - before):
+        return "-"
+    return f"{value - before:+.4f}"
