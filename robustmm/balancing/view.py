@@ -172,16 +172,23 @@ class StepView:
         assert logits is not None  # inputs are at hand
         return logits
 
+    @cached_property
+    def alone_logits(self) -> dict[str, Tensor]:
+        """Each modality's logits through the model's own fusion and head, all others hidden; computed once a step.
+
+        With gradient until backward is done. Rows in which the modality is absent mean nothing.
+        """
+        return dict(zip(self.modalities, self.subset_logits(alone_masks(self.presence)), strict=True))
+
     def shared_head_losses(self) -> dict[str, Tensor]:
-        """The task's loss of each modality alone through the model's own fusion and head, all others hidden.
+        """The task's loss of each modality's `alone_logits`.
 
         Returns:
             Modality -> scalar with gradient, see `mean_over_update`; those that no sample of this batch shows are left
             out.
         """
-        logits = self.subset_logits(alone_masks(self.presence))
         losses = {}
-        for column, (name, own) in enumerate(zip(self.modalities, logits, strict=True)):
+        for column, (name, own) in enumerate(self.alone_logits.items()):
             if self.shown[:, column].any():
                 loss = self.method.task.subset_loss(own, self.batch.target, self.presence[:, column])
                 losses[name] = self.mean_over_update(loss, column)
@@ -210,6 +217,12 @@ class StepView:
             loss = self.method.task.subset_loss(heads[name](levels, size), target, keep)
             losses[name] = self.mean_over_update(loss, column)
         return losses
+
+    def release_graph(self) -> None:
+        """Keep the values alone, once backward is done: scores may still ask for them, and their graph is spent."""
+        self.output = self.output.detached()
+        if "alone_logits" in self.__dict__:
+            self.alone_logits = {name: own.detach() for name, own in self.alone_logits.items()}
 
     def mean_over_update(self, loss: Tensor, column: int) -> Tensor:
         """Let a mean over this batch's rows of a modality count as its share of the mean over the whole update.

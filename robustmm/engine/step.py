@@ -75,8 +75,9 @@ class StepContext:
         precision = self.fabric.strategy.precision
         scale = _loss_scale(precision)
         for parameter, gradient in apart.items():
-            if scale is not None and parameter.grad is not None:
-                parameter.grad.add_(gradient * 0)  # one that has overflowed makes the optimiser skip this step too
+            if scale is not None:  # one that has overflowed makes the optimiser skip this step too
+                overflow = gradient * 0
+                parameter.grad = overflow if parameter.grad is None else parameter.grad.add_(overflow)
         # The scaler remembers by identity what it has unscaled, and steps Fabric's inner optimiser: through the wrapper
         # it would divide a second time.
         inner = getattr(self.optimizer, "optimizer", self.optimizer)
@@ -109,7 +110,7 @@ def train_step(run: StepContext, batches: Sequence[Batch], presence: Tensor) -> 
         presence: (N, M) bool: what the method is shown of all batches in their order; it may lie on the CPU.
 
     Returns:
-        The weighed loss terms of the last update, still on the device; means over its samples.
+        The weighed loss terms of the last update without their graph, still on the device; means over its samples.
     """
     terms: Mapping[str, LossTerm] = {}
     for update in run.balancer.updates(presence, batches[0].modalities):
@@ -131,10 +132,12 @@ def _accumulate(run: StepContext, view: StepView) -> Mapping[str, LossTerm]:
         view.output = run.method.train_output(view.batch, view.shown, edit)
         terms = run.balancer.weigh(run.method.losses(view.output, view.batch, run.clock), view)
     run.balancer.backward(terms, view)
-    view.output = view.output.detached()  # scores may still ask for it, and its graph is spent
+    view.release_graph()
+    # A balancer may have kept the graph for a second pass; with the terms it would live until the next step is done.
+    values = {name: LossTerm(term.value.detach(), term.role) for name, term in terms.items()}
     if view.whole is None:
-        return terms
-    return {name: LossTerm(term.value.detach() * view.share, term.role) for name, term in terms.items()}
+        return values
+    return {name: LossTerm(term.value * view.share, term.role) for name, term in values.items()}
 
 
 def _edit(

@@ -93,3 +93,18 @@ def test_generator__depends_on_seed_step_and_purpose():
     assert draw("noise") == draw("noise")
     others = [draw("noise", seed=1), draw("noise", at=tiny.clock(step=1)), draw("mask")]
     assert len({draw("noise"), *others}) == 4
+
+
+def test_alone_logits__are_computed_once_and_lose_their_graph_after_backward():
+    view = view_of(2, tiny.mixed_presence(2))
+    losses = view.shared_head_losses()
+    alone = view.alone_logits
+    assert all(own.requires_grad for own in alone.values())
+    expected = masked_logits(view.method, view.output)
+    assert all(torch.equal(alone[name], own) for name, own in expected.items())
+    column = view.presence[:, 1]
+    by_hand = torch.nn.functional.cross_entropy(expected["depth"][column], view.batch.target[column])
+    torch.testing.assert_close(losses["depth"], by_hand)
+    view.release_graph()
+    assert all(torch.equal(view.alone_logits[name], own) for name, own in alone.items())
+    assert not any(own.requires_grad for own in (view.output.logits, *view.alone_logits.values()))
