@@ -164,7 +164,9 @@ def _write(
             "score": task.score,
             "directions": assembly.directions(),
             "chance": task.chance(),
-            "classes": list(assembly.parts.classes),
+            "chances": task.chances(assembly.directions()),
+            "classes": [] if task.continuous else list(task.classes),
+            **({"targets": list(task.classes)} if task.continuous else {}),
             **({"colours": _colours(assembly)} if task.dense else {}),
             "selection": {
                 "part": "validation",

@@ -79,7 +79,7 @@ class Console(Callback):
         parts += ["best"] if record["improved"] else []
         self._print("  ".join(parts))
         if record["degenerate"]:
-            self._print(f"           degenerate (one class for everything): {', '.join(record['degenerate'])}")
+            self._print(f"           degenerate (one answer for everything): {', '.join(record['degenerate'])}")
 
     def on_message(self, text: str) -> None:
         """Print it."""
@@ -111,7 +111,9 @@ def _headline(record: Mapping[str, Any]) -> list[str]:
 
 
 def _number(value: float | None) -> str:
-    return "none" if value is None else f"{value:.4f}"
+    if value is None:
+        return "none"
+    return f"{value:.4f}" if value == 0 or abs(value) >= 0.001 else f"{value:.3g}"  # errors may have a tiny unit
 
 
 @hookimpl

@@ -66,7 +66,7 @@ def show_run(folder: RunFolder) -> None:
     from rich.console import Console
 
     from robustmm.report.results import COMBINATIONS, adapted_records, read_results
-    from robustmm.report.tables import combination_table
+    from robustmm.report.tables import combination_table, number
 
     if not _first_process():
         return
@@ -90,7 +90,7 @@ def show_run(folder: RunFolder) -> None:
     selection = record["selection"]
     console.print(
         f"weights of epoch {selection['epoch']}, selected by {selection['metric']} on {selection['part']} "
-        f"({selection['value']:.4f})",
+        f"({number(selection['value'])})",
         soft_wrap=True,
     )
     for label, path in (
@@ -107,7 +107,7 @@ def show_run(folder: RunFolder) -> None:
 
 def _print_degenerate(console: Console, record: Mapping[str, Any]) -> None:
     for row in record["degenerate"]:
-        console.print(f"degenerate: {row} predicts one class for everything; it counts as chance in mean and worst")
+        console.print(f"degenerate: {row} gives one answer for everything; it counts as chance in mean and worst")
 
 
 def _first_process() -> bool:

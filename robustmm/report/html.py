@@ -30,10 +30,10 @@ from robustmm.report.summaries import (
     spread_by_size,
     worth_of_modalities,
 )
-from robustmm.report.tables import FULL_TABLE
+from robustmm.report.tables import FULL_TABLE, digits, shown_metrics
 
 #: Scores whose names are written in a way of their own.
-SPELLED = {"iou": "IoU", "miou": "mIoU"}
+SPELLED = {"iou": "IoU", "miou": "mIoU", "mae": "MAE", "rmse": "RMSE", "nll": "NLL"}
 SPELLED_WORD = re.compile(rf"\b({'|'.join(SPELLED)})\b")
 #: Of templates and style sheet.
 HOME = Path(__file__).parent
@@ -44,6 +44,8 @@ UNIMODAL_SOURCES = {
     "masked": "The own prediction is the fused model's with every other modality hidden after encoding, since its "
     "logits cannot be split into shares.",
 }
+#: What follows the words on shares where quantities are predicted.
+SHARE_OF_QUANTITY = " A share of a quantity is a part of it, so its errors say less than its correlation."
 
 
 def write_report(folder: Path) -> Path:
@@ -86,7 +88,7 @@ def _content(folder: Path) -> dict[str, Any]:
     record = protocols[COMBINATIONS]
     environment = json.loads(_text(folder / "env.json") or "{}")
     rows, score = record["rows"], record["score"]
-    metrics = [score, *(name for name in rows[0]["metrics"] if name != score)]
+    metrics = shown_metrics(record)
     worths = worth_of_modalities(record, score)
     spreads = spread_by_size(counted_rows(record), score) if len(rows) > FULL_TABLE else []
     status = next((line["status"] for line in reversed(lines) if line["kind"] == "end"), None)
@@ -94,7 +96,7 @@ def _content(folder: Path) -> dict[str, Any]:
         "record": record,
         "modalities": modalities_of(rows),
         "metrics": metrics,
-        "scales": {metric: _scale(rows, metric) for metric in metrics},
+        "scales": {metric: _scale(record, metric) for metric in metrics},
         "rows": [{**row, "present": _presence(row, modalities_of(rows))} for row in rows],
         "cards": _cards(record),
         "adapted": [
@@ -109,13 +111,20 @@ def _content(folder: Path) -> dict[str, Any]:
         "sheet": embed_sheet(folder / SHEET),
         "class_scores": class_scores(record),
         "swatches": _swatches(record),
-        "own_source": UNIMODAL_SOURCES.get(record["unimodal"]["source"] or "", ""),
+        "own_source": _own_source(record),
         "training_figures": _training_figures(lines, record),
         "messages": [line["text"] for line in lines if line["kind"] == "message"],
         "config": _text(folder / "config.yaml"),
         "environment": _flat(environment),
         "folder": folder.name,
     }
+
+
+def _own_source(record: Mapping[str, Any]) -> str:
+    """What a modality's own prediction is, in words; empty where there is none."""
+    source = record["unimodal"]["source"] or ""
+    more = SHARE_OF_QUANTITY if source == "split" and "targets" in record else ""
+    return UNIMODAL_SOURCES.get(source, "") + more
 
 
 def _swatches(record: Mapping[str, Any]) -> list[str]:
@@ -138,10 +147,16 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def _scale(rows: Sequence[Mapping[str, Any]], metric: str) -> float:
-    """What a full bar stands for: 1 where every value lies within 0 and 1, else the largest value."""
-    largest = max((row["metrics"][metric] for row in rows if row["metrics"][metric] is not None), default=1.0)
-    return max(float(largest), 1.0)
+def _scale(record: Mapping[str, Any], metric: str) -> float:
+    """What a full bar stands for: 1 where every value lies within 0 and 1, else the largest value.
+
+    Errors of quantities have a unit, so that 1 means nothing there: always the largest value.
+    """
+    values = [row["metrics"][metric] for row in record["rows"] if row["metrics"][metric] is not None]
+    largest = float(max(values, default=1.0))
+    if "targets" in record and record["directions"][metric] == "min":
+        return largest if largest > 0 else 1.0
+    return max(largest, 1.0)
 
 
 def _presence(row: Mapping[str, Any], modalities: Sequence[str]) -> list[bool]:
@@ -213,13 +228,13 @@ def _environment() -> Environment:
 
 
 def _number(value: float | None) -> str:
-    """Four decimals, or a dash where there is no value."""
-    return "–" if value is None or not math.isfinite(value) else f"{value:.4f}"
+    """As `robustmm.report.tables.digits` has it, or a dash where there is no value."""
+    return "–" if value is None or not math.isfinite(value) else digits(value)
 
 
 def _signed(value: float | None) -> str:
     """As `_number`, with a sign in front."""
-    return "–" if value is None or not math.isfinite(value) else f"{value:+.4f}".replace("-", "−")
+    return "–" if value is None or not math.isfinite(value) else digits(value, "+").replace("-", "−")
 
 
 def _share(value: float | None, scale: float) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from robustmm.engine.scores import counted
+from robustmm.tasks.task import DEGENERATE_ERROR
 
 Row = Mapping[str, Any]
 
@@ -100,17 +101,25 @@ def counted_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     They differ in degenerate rows, which count no more than chance, so that every mean on the page agrees.
 
     Args:
-        record: Of `robustmm.report.results.protocol_record`, with ``directions`` and ``chance``.
+        record: Of `robustmm.report.results.protocol_record`, with ``directions`` and ``chances``.
     """
     rows = record["rows"]
     if not any(row["degenerate"] for row in rows):
         return list(rows)
-    directions, chance = record["directions"], record["chance"]
-    columns = {metric: counted(rows, metric, directions[metric], chance) for metric in rows[0]["metrics"]}
+    directions, chances = record["directions"], chances_of(record)
+    columns = {metric: counted(rows, metric, directions[metric], chances[metric]) for metric in rows[0]["metrics"]}
     return [
         {**row, "metrics": {metric: column[place] for metric, column in columns.items()}}
         for place, row in enumerate(rows)
     ]
+
+
+def chances_of(record: Mapping[str, Any]) -> Mapping[str, float | None]:
+    """What a constant prediction deserves in each metric; results of older runs, of classes all, tell one number."""
+    if "chances" in record:
+        return cast(Mapping[str, float | None], record["chances"])
+    ways = record["directions"]
+    return {metric: record["chance"] if way == "max" else DEGENERATE_ERROR for metric, way in ways.items()}
 
 
 def spread_by_size(rows: Sequence[Row], metric: str) -> list[Spread]:
@@ -267,7 +276,7 @@ def _warnings(record: Mapping[str, Any], status: str | None) -> Iterable[Remark]
         yield Remark(
             "warning",
             f"{_counted(len(record['degenerate']), 'degenerate combination')}: {_listed(record['degenerate'])}. The "
-            f"model predicts one class for everything there, or its outputs are not finite. The table shows the "
+            f"model gives one answer for everything there, or its outputs are not finite. The table shows the "
             f"measured value; mean and worst count no more than chance.",
         )
     excluded = [row for row in rows if row["excluded"]]

@@ -21,7 +21,7 @@ def combination_table(record: Mapping[str, Any], before: Mapping[str, Any] | Non
         record: Of `robustmm.report.results.protocol_record`.
         before: Of the same run without adapter; adds the change of the main score to each row.
     """
-    metrics = sorted(record["rows"][0]["metrics"], key=lambda name: name != record.get("score"))  # the main score first
+    metrics = shown_metrics(record)
     table = Table(title=record["title"], title_justify="left")
     table.add_column("combination", no_wrap=True)
     for metric in metrics:
@@ -82,13 +82,35 @@ def _mean_row(size: int, group: list[dict[str, Any]], metrics: list[str]) -> dic
     }
 
 
+def shown_metrics(record: Mapping[str, Any]) -> list[str]:
+    """The main score, then all others; of quantities those that some combination has, as not every method has all."""
+    rows, score = record["rows"], record.get("score")
+    metrics = sorted(rows[0]["metrics"], key=lambda name: name != score)
+    if "targets" not in record:
+        return metrics
+    return [name for name in metrics if name == score or any(row["metrics"][name] is not None for row in rows)]
+
+
 def number(value: float | None) -> str:
-    """Four decimals, or a dash where there is no finite value."""
-    return "-" if value is None or not math.isfinite(value) else f"{value:.4f}"
+    """A value as `digits` has it, or a dash where there is no finite one."""
+    return "-" if value is None or not math.isfinite(value) else digits(value)
+
+
+def digits(value: float, sign: str = "") -> str:
+    """Four decimals; of errors in large or tiny units six or three digits, so that nothing but 0 reads as 0.
+
+    Args:
+        value: Finite.
+        sign: ``+`` shows the sign of positive values too.
+    """
+    size = abs(value)
+    if size >= 1000:
+        return f"{value:{sign}.6g}"
+    return f"{value:{sign}.2e}" if 0 < size < 0.00005 else f"{value:{sign}.4f}"
 
 
 def signed(value: float | None, before: float | None) -> str:
     """The difference of two values with its sign, or a dash where either has none."""
     if value is None or before is None or not math.isfinite(value - before):
         return "-"
-    return f"{value - before:+.4f}"
+    return digits(value - before, "+")

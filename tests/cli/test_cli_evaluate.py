@@ -144,8 +144,8 @@ def test_degenerate__is_flagged_everywhere_and_never_above_chance(
     assert record["aggregates"]["complete"]["accuracy"] == 0.5
     shown = capsys.readouterr()
     assert "gas+heat  DEGENERATE" in shown.out
-    assert "degenerate: heat predicts one class for everything; it counts as chance in mean and worst" in shown.out
-    assert "degenerate (one class for everything): gas, heat, gas+heat" in shown.err
+    assert "degenerate: heat gives one answer for everything; it counts as chance in mean and worst" in shown.out
+    assert "degenerate (one answer for everything): gas, heat, gas+heat" in shown.err
     assert "true" in Path("made/eval/combinations.csv").read_text().lower()
 
 

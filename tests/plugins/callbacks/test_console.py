@@ -80,7 +80,7 @@ def test_console__names_degenerate_combinations(tmp_path: Path, capsys: pytest.C
     console.on_epoch_end(0, 4, RECORD | {"degenerate": ["rgb", "rgb+depth"], "improved": False})
     console.on_run_end("done")
     shown = capsys.readouterr().err
-    assert "degenerate (one class for everything): rgb, rgb+depth" in shown
+    assert "degenerate (one answer for everything): rgb, rgb+depth" in shown
     assert "best" not in shown
 
 

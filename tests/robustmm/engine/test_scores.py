@@ -9,6 +9,7 @@ from robustmm import Metrics
 from robustmm.engine.evaluate import Evaluation, Tally
 from robustmm.engine.scores import summarise
 from robustmm.tasks.classification import ClassificationTask
+from robustmm.tasks.regression import RegressionTask
 from robustmm.tasks.segmentation import SegmentationTask
 
 TASK = ClassificationTask(["a", "b", "c", "d"])
@@ -165,3 +166,43 @@ def test_summarise__counts_a_degenerate_row_without_a_value_as_the_largest_error
     own = summary(row(None, None, degenerate=True), row(0.5, 2.25), row(0.9, 0.25))
     assert own.aggregates["worst"]["ece"] == 2.25
     assert own.aggregates["mean"]["ece"] == pytest.approx((2.25 + 2.25 + 0.25) / 3)
+
+
+def regression_task() -> RegressionTask:
+    task = RegressionTask(["age"])
+    task.fit(torch.tensor([10.0, 30.0]))  # mean 20, deviation 10
+    return task
+
+
+def test_summarise__a_constant_regression_counts_as_the_mean_of_the_training_targets_at_best():
+    task, lucky, told = regression_task(), Tally(regression_task().metrics()), Tally(regression_task().metrics())
+    lucky.update(torch.zeros(4, 1), torch.tensor([19.0, 21.0, 19.0, 21.0]))  # test targets that happen to lie there
+    told.update(torch.tensor([[-0.5], [0.5]]), torch.tensor([17.0, 23.0]))
+    both = {("rgb",): lucky, ("rgb", "depth"): told}
+    own = summarise(Evaluation(both, modalities=("rgb", "depth")), task, task.directions)
+    assert own.rows[0]["metrics"]["mae"] == pytest.approx(1)
+    assert [row["degenerate"] for row in own.rows] == [True, False]
+    assert own.flat["rgb/mae"] == pytest.approx(10)
+    assert own.flat["rgb/correlation"] == 0
+    assert own.aggregates["worst"]["mae"] == pytest.approx(10)
+    assert own.aggregates["complete"]["mae"] == pytest.approx(2)
+    assert own.aggregates["mean"]["nll"] is None
+
+
+def test_summarise__a_constant_worse_than_the_mean_keeps_its_error():
+    task, tally = regression_task(), Tally(regression_task().metrics())
+    tally.update(torch.full((2, 1), 9.0), torch.tensor([10.0, 30.0]))
+    own = summarise(Evaluation({("rgb",): tally}), task, task.directions)
+    assert own.flat["rgb/mae"] == pytest.approx(90)
+
+
+def test_summarise__without_a_known_chance_nothing_is_held_down():
+    task = regression_task()
+    rows = {("rgb",): (0.9, True), ("depth",): (0.2, False), ("rgb", "depth"): (None, True)}
+    tallies = {
+        combo: Tally(Fixed({"mae": 1.0, "of_a_plugin": value}, degenerate=degenerate))
+        for combo, (value, degenerate) in rows.items()
+    }
+    own = summarise(Evaluation(tallies), task, {"mae": "min", "of_a_plugin": "max"})
+    assert own.flat["rgb/of_a_plugin"] == 0.9
+    assert own.flat["rgb+depth/of_a_plugin"] == 0.2  # without a value it counts as the worst of all

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from regression_results import ERRORS, regression_record
 
 import robustmm.report.html as report
 from robustmm.commands.report import command
@@ -437,3 +438,32 @@ def test_style__contrast_reaches_wcag_aa(scheme: int) -> None:
         assert _contrast(colours[text], colours[ground]) >= 4.5, (text, ground)
     for mark in ("accent", *(f"s{number}" for number in range(8))):
         assert _contrast(colours[mark], colours["surface"]) >= 3, mark
+
+
+def test_report__of_regression_has_errors_in_their_unit_and_no_classes(tmp_path: Path) -> None:
+    page = page_of(tmp_path, regression_record(ERRORS))
+    (table,) = page.find("table", id="combination-table")
+    heads = [cell.text for cell in table.find("th", scope="col")]
+    assert heads[1:4] == ["MAE less is better", "RMSE less is better", "correlation more is better"]
+    (row,) = table.find("tr", data_combination="rgb+depth")
+    assert [cell.text for cell in row.find("td")[:3]] == ["1.23457e+06", "2.46914e+06", "0.5000"]
+    assert page.find("h2")[0].text == "MAE on the test part"
+    assert not page.find("section", id="classes")
+    assert "classes" not in page.find("section", id="setup")[0].text
+    assert "Predicted quantity: age. Errors are in the targets' own unit." in page.find("section", id="setup")[0].text
+
+
+def test_report__bars_of_errors_end_at_the_largest_one(tmp_path: Path) -> None:
+    tiny = {name: error / 1e9 for name, error in {**ERRORS, "rgb+depth": 25.0}.items()}
+    (table,) = page_of(tmp_path, regression_record(tiny)).find("table", id="combination-table")
+    cells = [table.find("tr", data_combination=name)[0].find("td")[0] for name in tiny]
+    assert [cell.attributes["style"] for cell in cells] == ["--share:96.2%", "--share:100.0%", "--share:48.1%"]
+
+
+def test_report__says_that_a_share_is_a_part_of_a_quantity(tmp_path: Path) -> None:
+    record = regression_record(ERRORS)
+    record["unimodal"] = {"source": "split", "rows": record["rows"][:2]}
+    assert "A share of a quantity is a part of it" in page_of(tmp_path, record).text
+    of_classes = make_record(["rgb", "depth"])
+    of_classes["unimodal"] = {"source": "split", "rows": of_classes["rows"][:2]}
+    assert "A share of a quantity" not in page_of(tmp_path, of_classes).text

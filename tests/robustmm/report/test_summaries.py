@@ -3,13 +3,17 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from regression_results import ERRORS, regression_record
 
 from robustmm.report.summaries import (
+    chances_of,
     class_scores,
+    counted_rows,
     modalities_of,
     name_worst,
     remarks,
     spread_by_size,
+    worst_of,
     worth_of_modalities,
 )
 
@@ -113,3 +117,15 @@ def test_class_scores__one_combination_stands_alone() -> None:
 
 def test_class_scores__classification_has_none() -> None:
     assert class_scores(segmentation(row("a", 0.5))) is None
+
+
+def test_counted_rows__a_constant_counts_as_the_mean_of_the_targets() -> None:
+    record = regression_record(ERRORS, degenerate="rgb")
+    assert [row["metrics"]["mae"] for row in counted_rows(record)] == [60.0, 52.0, 1234567.8]
+    assert [row["metrics"]["correlation"] for row in counted_rows(record)] == [0.0, 0.5, 0.5]
+    assert worst_of(record) == "rgb+depth"
+
+
+def test_chances__of_results_that_name_one_number_are_those_of_classes() -> None:
+    directions = {"accuracy": "max", "ece": "min"}
+    assert chances_of({"directions": directions, "chance": 0.1}) == {"accuracy": 0.1, "ece": 0.5}

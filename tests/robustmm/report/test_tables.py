@@ -3,10 +3,11 @@
 import io
 
 import pytest
+from regression_results import ERRORS, regression_record
 from rich.console import Console
 
 from robustmm.masks import all_combinations, combination_name
-from robustmm.report.tables import combination_table, number
+from robustmm.report.tables import combination_table, digits, number, shown_metrics
 
 
 def table_row(name: str, accuracy: float | None, *, degenerate: bool = False) -> dict:
@@ -98,3 +99,29 @@ def test_combination_table__main_score_stands_first() -> None:
     table = combination_table(record)
     assert [column.header for column in table.columns] == ["combination", "miou", "pixel_accuracy", "mean_dice"]
     assert list(table.columns[1].cells) == ["0.5000"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0.0000"),
+        (0.1, "0.1000"),
+        (52.19577, "52.1958"),
+        (999.99996, "1000.0000"),
+        (1234.5678, "1234.57"),
+        (152431.25, "152431"),
+        (3.2e9, "3.2e+09"),
+        (0.00005, "0.0001"),
+        (0.0000123, "1.23e-05"),
+        (-0.00001, "-1.00e-05"),
+        (-5.8539, "-5.8539"),
+    ],
+)
+def test_digits__tell_errors_of_any_size(value: float, text: str) -> None:
+    assert digits(value) == text
+    assert digits(value, "+") == (text if value < 0 else f"+{text}")
+
+
+def test_shown_metrics__of_quantities_are_those_with_a_value() -> None:
+    assert shown_metrics(regression_record(ERRORS)) == ["mae", "rmse", "correlation"]
+    assert shown_metrics(regression_record(ERRORS, nll=4.0)) == ["mae", "rmse", "correlation", "nll"]
