@@ -59,21 +59,33 @@ def require_label_map(target: Tensor, num_classes: int) -> None:
     require(not wrong.numel(), f"label {wrong[:1].tolist()} is neither a class nor {VOID} for void")
 
 
+def require_quantities(target: Tensor, count: int) -> None:
+    """Fail unless a target is as many finite floats as there are quantities; a single one may be a scalar."""
+    shapes = ((), (1,)) if count == 1 else ((count,),)
+    require(target.is_floating_point(), f"the target is {target.dtype}, not a float")
+    require(tuple(target.shape) in shapes, f"the target has shape {tuple(target.shape)} for {count} quantities")
+    require(target.isfinite().all(), f"the target is {target.tolist()}, not finite")
+
+
 @check("dataset")
 def parts_are_not_empty(component: Component) -> None:
-    """Training and test part have samples, modalities have different names, classes are at least two."""
+    """Training and test part have samples, modalities have different names, classes are at least two.
+
+    Of regression one quantity is enough.
+    """
     splits = splits_of(component)
     for name, part in parts_of(splits).items():
         require(len(part) > 0, f"the {name} part is empty")
     names = [modality.name for modality in splits.modalities]
     require(bool(names) and len(set(names)) == len(names), f"modalities need names of their own, got {names}")
-    require(len(set(splits.classes)) == len(splits.classes) >= 2, f"classes are {splits.classes}")
+    least = 1 if splits.task == "regression" else 2
+    require(len(set(splits.classes)) == len(splits.classes) >= least, f"classes are {splits.classes}")
     require(bool(splits.task), "task must name a task")
 
 
 @check("dataset")
 def samples_are_as_declared(component: Component) -> None:
-    """Values have their modality's shape and a type that is known; samples have a modality, labels in range, a name."""
+    """Values have their modality's shape and a known type; samples have a modality, a target of their task, a name."""
     splits = splits_of(component)
     known = {modality.name: modality for modality in splits.modalities}
     for name, part in parts_of(splits).items():
@@ -84,14 +96,21 @@ def samples_are_as_declared(component: Component) -> None:
                 for key, value in there.items():
                     require(key in known, f"'{key}' is none of the modalities {', '.join(known)}")
                     require_value(known[key], value)
-                target = sample["target"]
-                require(target.dtype == torch.int64, f"the target is {target.dtype}, not int64")
-                if splits.task == "classification":
-                    require(target.shape == (), f"the target has shape {tuple(target.shape)}, not ()")
-                    require(0 <= int(target) < len(splits.classes), f"label {int(target)} is not a class")
-                if splits.task == "segmentation":
-                    require_label_map(target, len(splits.classes))
+                require_target(sample["target"], splits)
                 require(isinstance(sample["id"], str) and bool(sample["id"]), "the id must be a text")
+
+
+def require_target(target: Tensor, splits: DataSplits) -> None:
+    """Fail unless a target is of the data set's task."""
+    if splits.task == "regression":
+        require_quantities(target, len(splits.classes))
+        return
+    require(target.dtype == torch.int64, f"the target is {target.dtype}, not int64")
+    if splits.task == "classification":
+        require(target.shape == (), f"the target has shape {tuple(target.shape)}, not ()")
+        require(0 <= int(target) < len(splits.classes), f"label {int(target)} is not a class")
+    if splits.task == "segmentation":
+        require_label_map(target, len(splits.classes))
 
 
 @check("dataset")

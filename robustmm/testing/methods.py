@@ -23,7 +23,7 @@ from robustmm.testing.contract import (
     through_checkpoint,
 )
 from robustmm.testing.rehearsal import EPOCHS, RehearsedFit, prepare, rehearse
-from robustmm.testing.tiny import CLASSES, SIZE, Setting, batch, clock, mixed_presence, settings
+from robustmm.testing.tiny import SIZE, Setting, batch, clock, mixed_presence, settings
 from robustmm.types import Batch, Combination, LossTerm, Output
 
 ROLES = ("task", "auxiliary", "regulariser")
@@ -59,6 +59,13 @@ def without_absent(data: Batch, presence: Tensor, value: float) -> Batch:
     return Batch(changed, data.observed, data.target, data.ids, data.index)
 
 
+def require_logits(logits: Tensor, setting: Setting) -> None:
+    """Fail unless logits fit the target; those of regression may be a Student-t's, see `RegressionTask`."""
+    expected = (SIZE, setting.outputs, *setting.size)
+    allowed = (expected, (SIZE, 3 * setting.outputs)) if setting.quantities else (expected,)
+    require(tuple(logits.shape) in allowed, f"logits {tuple(logits.shape)}, not {' or '.join(map(str, allowed))}")
+
+
 @check("method")
 def predicts_every_combination(component: Component) -> None:
     """Logits of the target's size, finite, in training and in evaluation, for one to four modalities."""
@@ -70,8 +77,7 @@ def predicts_every_combination(component: Component) -> None:
             require(list(groups) == list(setting.names), f"parameter_groups of {list(groups)}, not {setting.names}")
             for mode in (True, False):
                 output = forward(method.train(mode), batch(setting), mixed_presence(setting.count), setting)
-                expected = (SIZE, len(CLASSES), *setting.size)
-                require(output.logits.shape == expected, f"logits {tuple(output.logits.shape)}, not {expected}")
+                require_logits(output.logits, setting)
                 require_finite(output.logits, f"logits in {'training' if mode else 'evaluation'}")
                 require(list(output.features) == list(setting.names), f"features of {list(output.features)}")
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from robustmm.metrics.metric import Metric
 from robustmm.registry import Component
 from robustmm.tasks.task import Metrics, Task
-from robustmm.testing.contract import build, check, require, require_close, require_finite
-from robustmm.testing.tiny import CLASSES, GRID
+from robustmm.testing.contract import build, check, require, require_close, require_finite, through_checkpoint
+from robustmm.testing.tiny import CLASSES, GRID, TARGET_DEVIATION, TARGET_MEAN
 from robustmm.types import VOID
 
 BATCH = 12
@@ -22,9 +22,21 @@ Scores = dict[str, float | None]
 
 
 def make(component: Component) -> Task:
-    """The task over three classes."""
+    """The task over three classes or quantities, with what it learns from targets."""
     task: Task = build(component, classes=CLASSES)
+    if task.needs_targets:
+        task.fit(examples(task)[1])
     return task
+
+
+def examples(task: Task) -> Part:
+    """Random logits, and targets that a task may meet."""
+    return quantities() if task.continuous else predictions(dense=task.dense)
+
+
+def quantities() -> Part:
+    """Random logits of three quantities, and targets of another size."""
+    return torch.randn(BATCH, COUNT), TARGET_MEAN + TARGET_DEVIATION * torch.randn(BATCH, COUNT)
 
 
 def predictions(*, dense: bool, size: int = BATCH) -> Part:
@@ -62,7 +74,7 @@ def require_equal_scores(ours: Scores, theirs: Scores, what: str) -> None:
 def losses_are_finite_with_gradients(component: Component) -> None:
     """The loss is a scalar with a gradient, finite and not zero; each sample has one of its own."""
     task = make(component)
-    logits, target = predictions(dense=task.dense)
+    logits, target = examples(task)
     logits.requires_grad_()
     loss = task.loss(logits, target)
     require(loss.shape == (), f"the loss has shape {tuple(loss.shape)}, not a scalar")
@@ -81,7 +93,7 @@ def losses_are_finite_with_gradients(component: Component) -> None:
 def masked_loss_sees_kept_samples_alone(component: Component) -> None:
     """Samples that are not kept give no gradient; where none is kept the loss and its gradient are 0."""
     task = make(component)
-    logits, target = predictions(dense=task.dense)
+    logits, target = examples(task)
     logits.requires_grad_()
     for keep in (torch.arange(BATCH) < 4, torch.zeros(BATCH, dtype=torch.bool)):
         loss = task.masked_loss(logits, target, keep)
@@ -99,15 +111,17 @@ def masked_loss_sees_kept_samples_alone(component: Component) -> None:
 def rows_belong_to_their_samples(component: Component) -> None:
     """Each row holds logits and label of the sample that it names."""
     task = make(component)
-    _, target = predictions(dense=task.dense)
-    number = torch.arange(BATCH).float().view(-1, 1, *[1] * (target.dim() - 1))
-    rows = task.rows(number.expand(-1, COUNT, *target.shape[1:]).contiguous(), target)
+    logits, target = examples(task)
+    number = torch.arange(BATCH).float().view(-1, *[1] * (logits.dim() - 1))
+    rows = task.rows(number.expand_as(logits).contiguous(), target)
     count = len(rows.sample)
+    shape = (count, *target.shape[1:]) if task.continuous else (count,)
+    expected = target[rows.sample] if task.continuous else rows.sample % COUNT
     require(rows.logits.shape == (count, COUNT), f"row logits have shape {tuple(rows.logits.shape)}")
-    require(rows.target.shape == (count,), f"row labels have shape {tuple(rows.target.shape)}")
+    require(rows.target.shape == shape, f"row targets have shape {tuple(rows.target.shape)}")
     require(count >= BATCH if task.dense else count == BATCH, f"{count} rows of {BATCH} samples")
     require(torch.equal(rows.logits[:, 0].long(), rows.sample), "row logits are not those of the sample they name")
-    require(torch.equal(rows.target, rows.sample % COUNT), "row labels are not those of the sample they name")
+    require(torch.equal(rows.target, expected), "row targets are not those of the sample they name")
 
 
 @check("task")
@@ -135,7 +149,7 @@ def void_pixels_count_nowhere(component: Component) -> None:
 def scores_do_not_depend_on_batches(component: Component) -> None:
     """The same scores in one batch, in several, in another order, and counted by several processes."""
     task = make(component)
-    whole = predictions(dense=task.dense)
+    whole = examples(task)
     parts = parts_of(whole)
     expected = counted(task, [whole]).compute()
     require_equal_scores(counted(task, parts).compute(), expected, "scores of three batches and of one")
@@ -154,42 +168,58 @@ def scores_do_not_depend_on_batches(component: Component) -> None:
 def scores_have_directions(component: Component) -> None:
     """Every score says whether more or less is better; the one that stands for a model is among them."""
     task = make(component)
-    scores = counted(task, [predictions(dense=task.dense)]).compute()
+    scores = counted(task, [examples(task)]).compute()
     undirected = sorted(set(scores) ^ set(task.directions))
     require(not undirected, f"scores and directions differ in {', '.join(undirected)}")
     require(set(task.directions.values()) <= {"max", "min"}, f"directions are max or min: {task.directions}")
     require(task.score in scores, f"score '{task.score}' is none of {', '.join(scores)}")
-    require(scores[task.score] is not None, f"score '{task.score}' is None on {BATCH} samples of all classes")
+    require(scores[task.score] is not None, f"score '{task.score}' is None on {BATCH} varied samples")
     require(bool(task.default_head), "default_head must name a head")
     require(task.num_outputs == COUNT, f"{task.num_outputs} outputs for {COUNT} classes")
+    chances = task.chances(task.directions)
+    require(chances.keys() == task.directions.keys(), f"chances of {sorted(chances)}, scores {sorted(task.directions)}")
 
 
 @check("task")
 def degenerate_predictions_are_found(component: Component) -> None:
     """A constant prediction and non-finite logits are flagged, an ordinary prediction is not."""
     task = make(component)
-    logits, target = predictions(dense=task.dense)
-    right = torch.nn.functional.one_hot(target, COUNT).movedim(-1, 1).float()
+    logits, target = examples(task)
+    right = logits if task.continuous else torch.nn.functional.one_hot(target, COUNT).movedim(-1, 1).float()
     constant, broken = torch.zeros_like(logits), logits.clone()
     constant[:, 1] = 1.0
     broken[0] = torch.nan
     for what, given, expected in (
-        ("a right prediction", right, False),
+        ("a varied prediction" if task.continuous else "a right prediction", right, False),
         ("one class for everything", constant, True),
         ("NaN logits of one sample", broken, True),
     ):
         metrics = counted(task, [(given, target)])
         require(metrics.degenerate == expected, f"{what}: degenerate is {metrics.degenerate}")
-        shape = (COUNT, COUNT + 1)
-        require(tuple(metrics.confusion.shape) == shape, f"confusion is {tuple(metrics.confusion.shape)}, not {shape}")
         metrics.compute()
+        if not task.continuous:
+            shape, found = (COUNT, COUNT + 1), tuple(metrics.confusion.shape)
+            require(found == shape, f"confusion is {found}, not {shape}")
+
+
+@check("task")
+def saved_weights_bring_the_scores_back(component: Component) -> None:
+    """A task that never saw the training targets, as in evaluation, scores alike once it has the saved weights."""
+    task, loaded = make(component), build(component, classes=CLASSES)
+    loaded.load_state_dict(through_checkpoint(task.state_dict()))
+    whole = examples(task)
+    require_equal_scores(
+        counted(loaded, [whole]).compute(), counted(task, [whole]).compute(), "scores after a checkpoint"
+    )
+    require(loaded.chances(loaded.directions) == task.chances(task.directions), "chances after a checkpoint differ")
 
 
 @check("metric")
 def score_does_not_depend_on_batches(component: Component) -> None:
     """The same score in one batch, in several, in another order, and counted by several processes."""
     dense_only = component.suits == {"dense"} or "task:segmentation" in component.requires
-    whole = predictions(dense=dense_only)
+    continuous = "task:regression" in component.requires
+    whole = quantities() if continuous else predictions(dense=dense_only)
     parts = parts_of(whole)
 
     def make_metric() -> Metric:

@@ -7,7 +7,17 @@ import broken
 import torch
 from broken import GENERAL, Broken, component
 
-from robustmm import ArrayDataset, Callback, ClassificationTask, DataSplits, Metric, Modality, Rows, SegmentationTask
+from robustmm import (
+    ArrayDataset,
+    Callback,
+    ClassificationTask,
+    DataSplits,
+    Metric,
+    Modality,
+    RegressionTask,
+    Rows,
+    SegmentationTask,
+)
 from robustmm.tasks.classification_metrics import ClassificationMetrics
 
 
@@ -69,6 +79,17 @@ class SeesNoCollapse(ClassificationTask):
         return NeverDegenerate(len(self.classes))
 
 
+class ForgetsUnit(RegressionTask):
+    def __init__(self, classes):
+        super().__init__(classes)
+        self._non_persistent_buffers_set |= {"mean", "deviation"}
+
+
+class LosesTargets(RegressionTask):
+    def rows(self, logits, target):
+        return Rows(logits, target.flip(1), torch.arange(len(target)))
+
+
 class LastBatchAlone(Metric):
     value = None
 
@@ -92,6 +113,14 @@ def splits(**changes):
     modalities = (Modality("a", "vector", (4,)), Modality("b", "vector", (2,)))
     sound = DataSplits(modalities, "classification", ("no", "yes"), part("train"), part("test"))
     return replace(sound, **changes)
+
+
+def quantities(dtype=torch.float32, names=("age",)):
+    parts = [part(name) for name in ("train", "test")]
+    for one in parts:
+        one.target = one.target.to(dtype)
+    train, test = parts
+    return dataset(task="regression", classes=names, train=train, test=test)
 
 
 def dataset(**changes):
@@ -169,11 +198,15 @@ CASES = [
     Broken("task", "scores_do_not_depend_on_batches", component(AveragesBatches), "three batches and of one: accuracy"),
     Broken("task", "scores_have_directions", component(LacksDirection), "scores and directions differ in ece"),
     Broken("task", "degenerate_predictions_are_found", component(SeesNoCollapse), "one class for everything"),
+    Broken("task", "saved_weights_bring_the_scores_back", component(ForgetsUnit), "after a checkpoint: mae"),
+    Broken("task", "rows_belong_to_their_samples", component(LosesTargets), "row targets are not those of the sample"),
     Broken("metric", "score_does_not_depend_on_batches", component(LastBatchAlone), "one batch and several batches"),
     Broken("dataset", "parts_are_not_empty", dataset(test=part("test", 0)), "the test part is empty"),
     Broken("dataset", "parts_are_not_empty", dataset(classes=("one", "one")), "classes are"),
     Broken("dataset", "samples_are_as_declared", dataset(train=part("train", shape=(5,))), r"a has shape \(5,\)"),
     Broken("dataset", "samples_are_as_declared", dataset(classes=("only",)), "label 1 is not a class"),
+    Broken("dataset", "samples_are_as_declared", quantities(torch.int64), "the target is torch.int64, not a float"),
+    Broken("dataset", "samples_are_as_declared", quantities(names=("age", "size")), r"shape \(\) for 2 quantities"),
     Broken("dataset", "names_are_unique", dataset(validation=part("train")), "'train0' of validation stands in train"),
     Broken("dataset", "equal_options_give_equal_data", component(Unlike()), "in two builds: a differs"),
     Broken("dataset", "samples_make_batches", dataset(train=backwards()), "take gives other targets"),
