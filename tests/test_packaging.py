@@ -40,7 +40,7 @@ IMPORTERS = {"import_smp": "segmentation_models_pytorch", "import_torchvision": 
 #: Needed without an import of ours: torch.utils.tensorboard, which we use, is built on it.
 INDIRECT = {"tensorboard"}
 #: Data sets that come with the package.
-SHIPPED = {"blocks_rgbd_sim", "emoji_image_text", "handwritten_6views", "smartwatch_imu"}
+SHIPPED = {"blocks_rgbd_sim", "diabetes", "emoji_image_text", "handwritten_6views", "smartwatch_imu"}
 SOURCES = ("robustmm", "plugins", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in", "CHANGELOG.md")
 
 

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -47,15 +48,21 @@ class Member:
         return (self.folder / "DONE").is_file()
 
     def scores(self) -> dict[str, float]:
-        """Aggregates of the task's score on test, and the selection score on validation."""
-        record = json.loads((self.folder / "results.json").read_text())["protocols"]["combinations"]
+        """Aggregates of the task's score on test, and the selection score on validation, as the table shows them."""
+        record, factor = self._record()
         values = {name: record["aggregates"][name][record["score"]] for name in ("mean", "worst", "complete")}
-        return {"validation": record["selection"]["value"], **values}
+        return {name: factor * value for name, value in {"validation": record["selection"]["value"], **values}.items()}
 
     def by_combination(self) -> dict[str, float | None]:
-        """The task's score on test of each combination."""
+        """The task's score on test of each combination, as the table shows it."""
+        record, factor = self._record()
+        scores = {row["combination"]: row["metrics"][record["score"]] for row in record["rows"]}
+        return {name: None if score is None else factor * score for name, score in scores.items()}
+
+    def _record(self) -> tuple[dict[str, Any], float]:
+        """The results, and what makes its scores percent; errors of target quantities keep their unit."""
         record = json.loads((self.folder / "results.json").read_text())["protocols"]["combinations"]
-        return {row["combination"]: row["metrics"][record["score"]] for row in record["rows"]}
+        return record, 1.0 if "targets" in record else 100.0
 
 
 def varied(key: str, seed: int) -> str:
@@ -80,7 +87,7 @@ def run(member: Member, overrides: Sequence[str], vary: Sequence[str]) -> None:
 
 
 def table(members: Sequence[Member], baseline: Path) -> str:
-    """Markdown: a row per configuration, in percent, mean and standard deviation over seeds.
+    """Markdown: a row per configuration, in percent or the target's unit, mean and standard deviation over seeds.
 
     Args:
         members: All of them; those that did not finish are left out and show in the count.
@@ -106,7 +113,7 @@ def table(members: Sequence[Member], baseline: Path) -> str:
 
 
 def combination_table(members: Sequence[Member]) -> str:
-    """Markdown: a row per combination, a column per configuration, in percent over the seeds that finished."""
+    """Markdown: a row per combination, a column per configuration, over the seeds that finished."""
     configs = list(dict.fromkeys(member.config for member in members))
     scores = [(member.config, member.by_combination()) for member in members if member.done]
     names = list(dict.fromkeys(name for _, own in scores for name in own))
@@ -121,9 +128,9 @@ def combination_table(members: Sequence[Member]) -> str:
 
 
 def spread(values: Sequence[float]) -> str:
-    """``mean +- sd`` in percent."""
-    deviation = f" ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{100 * statistics.mean(values):.2f}{deviation}"
+    """``mean +- sd``."""
+    deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.2f}{deviation}"
 
 
 def main() -> None:

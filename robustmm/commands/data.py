@@ -36,7 +36,8 @@ class Listed:
         summary: One line.
         modalities: Each with kind and shape; empty where the data are not here.
         parts: Part -> samples.
-        classes: How many.
+        classes: How many; of regression the target quantities.
+        task: That fits.
         licence: As the data set states it.
         problem: Why it is not here and how to obtain it, or the options it needs.
     """
@@ -47,6 +48,7 @@ class Listed:
     modalities: tuple[str, ...] = ()
     parts: dict[str, int] | None = None
     classes: int = 0
+    task: str = ""
     licence: str = ""
     problem: str = ""
 
@@ -87,6 +89,7 @@ def look_at(component: Component, registry: Registry) -> Listed:
         tuple(_modality_texts(splits)),
         {name: len(part) for name, part in _parts(splits).items()},
         len(splits.classes),
+        splits.task,
         str(splits.notes.get("licence", "not stated")),
     )
 
@@ -108,7 +111,13 @@ def _block(one: Listed) -> Iterator[str]:
     if one.parts is not None:
         sizes = ", ".join(f"{count} {name}" for name, count in one.parts.items())
         yield f"  {'; '.join(one.modalities)}"
-        yield f"  {sizes}; {one.classes} classes; licence: {one.licence}"
+        yield f"  {sizes}; {_targets(one)}; licence: {one.licence}"
+
+
+def _targets(one: Listed) -> str:
+    if one.task == "regression":
+        return f"{one.classes} target {'quantity' if one.classes == 1 else 'quantities'}"
+    return f"{one.classes} classes"
 
 
 @command.command("check")
@@ -128,10 +137,10 @@ def check(
 ) -> None:
     """Read every sample of the data set NAME, or of that of a configuration, and say what is there.
 
-    Counts samples or pixels per class and what is missing per modality, and shows sizes and values; finds samples that
-    cannot be read, shapes that are not as declared, values that are not finite, labels out of range and ids that stand
-    twice. Ends with exit code 1 if something is wrong. What a data set counts as absent because it cannot be read is
-    listed, and is not wrong. ROOT is short for -o root=ROOT.
+    Counts samples or pixels per class, or shows the range of the targets of regression, counts what is missing per
+    modality, and shows sizes and values; finds samples that cannot be read, shapes that are not as declared, values
+    that are not finite, labels out of range and ids that stand twice. Ends with exit code 1 if something is wrong. What
+    a data set counts as absent because it cannot be read is listed, and is not wrong. ROOT is short for -o root=ROOT.
 
     \b
     robustmm data check smartwatch_imu -o test_subject=3

@@ -22,7 +22,7 @@ NAMED_SIZES = 3
 
 
 def print_survey(name: str, splits: DataSplits, found: Survey) -> None:
-    """Tables of modalities, values and classes, the data set's notes, and what is wrong."""
+    """Tables of modalities, values and targets, the data set's notes, and what is wrong."""
     from robustmm.data.survey import first_few
 
     parts = found.parts
@@ -31,7 +31,7 @@ def print_survey(name: str, splits: DataSplits, found: Survey) -> None:
     for header, rows in (
         _modality_table(splits.modalities, parts),
         _value_table(splits.modalities, parts),
-        _pixel_table(splits.classes, parts) if dense else _class_table(splits.classes, parts),
+        _target_table(splits, parts, dense=dense),
         *([_label_size_table(parts)] if dense else []),
     ):
         print_table(header, rows)
@@ -75,6 +75,24 @@ def _value_table(modalities: Sequence[Modality], parts: Mapping[str, PartSurvey]
             share = [_percent(values.invalid_share)] if some_invalid else []
             rows.append((key, name, _sizes(values.sizes), *range_and_mean, *share))
     return header, rows
+
+
+def _target_table(splits: DataSplits, parts: Mapping[str, PartSurvey], *, dense: bool) -> Rows:
+    if splits.task == "regression":
+        return _quantity_table(splits.classes, parts)
+    return _pixel_table(splits.classes, parts) if dense else _class_table(splits.classes, parts)
+
+
+def _quantity_table(names: Sequence[str], parts: Mapping[str, PartSurvey]) -> Rows:
+    """Range, mean and deviation of each target quantity."""
+    shown = ("lowest", "highest", "mean", "deviation")
+    rows = [
+        (key, name, *(_number(quantity[column]) for column in shown))
+        for key, part in parts.items()
+        if part.quantities is not None
+        for name, quantity in zip(names, part.quantities.result(), strict=True)
+    ]
+    return ("part", "target", *shown), rows
 
 
 def _class_table(classes: Sequence[str], parts: Mapping[str, PartSurvey]) -> Rows:
@@ -151,7 +169,10 @@ def survey_record(name: str, splits: DataSplits, found: Survey) -> dict[str, Any
 def _part_record(part: PartSurvey) -> Iterator[tuple[str, Any]]:
     yield "samples", part.samples
     yield "readable", part.readable
-    yield "per_class", part.per_class.tolist()
+    if part.quantities is None:
+        yield "per_class", part.per_class.tolist()
+    else:
+        yield "targets", part.quantities.result()
     yield "missing", {name: part.missing[name] for name in part.values}
     yield "unreadable", list(part.unreadable)
     yield (

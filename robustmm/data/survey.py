@@ -11,7 +11,7 @@ from torch import Tensor
 
 from robustmm.data.collate import fits
 from robustmm.data.dataset import Dataset, DataSplits
-from robustmm.data.tallies import LabelTally, ValueTally
+from robustmm.data.tallies import LabelTally, QuantityTally, ValueTally
 from robustmm.errors import DataError
 from robustmm.types import VOID, Modality, Sample
 
@@ -28,10 +28,11 @@ class PartSurvey:
 
     Args:
         samples: Length of the part.
-        labels: By class, and sizes of label maps.
+        labels: By class, and sizes of label maps; empty for regression.
         values: Modality -> sizes, range and mean of its raw values.
         missing: Modality -> samples that lack it.
         readable: Samples that could be read.
+        quantities: Of regression; None elsewhere.
         unreadable: Where the data set counts unreadable content as absent, one text per place; from the part's own
             ``unreadable_cells``, which a data set may have.
     """
@@ -41,6 +42,7 @@ class PartSurvey:
     values: Mapping[str, ValueTally]
     missing: Counter[str] = field(default_factory=Counter)
     readable: int = 0
+    quantities: QuantityTally | None = None
     unreadable: tuple[str, ...] = ()
 
     @property
@@ -125,6 +127,7 @@ class _Walk:
     def __init__(self, splits: DataSplits) -> None:
         self.splits = splits
         self.known = {modality.name: modality for modality in splits.modalities}
+        self.continuous = splits.task == "regression"
         self.classes = len(splits.classes)
         self.findings = Findings()
         #: Id -> part in which it was first.
@@ -135,7 +138,8 @@ class _Walk:
     def through(self, name: str, part: Dataset, indices: Iterable[int]) -> PartSurvey:
         """Read a part."""
         values = {key: ValueTally(modality.scaling.invalid) for key, modality in self.known.items()}
-        found = PartSurvey(len(part), LabelTally.of(self.classes), values)
+        found = PartSurvey(len(part), LabelTally.of(0 if self.continuous else self.classes), values)
+        found.quantities = QuantityTally(self.classes) if self.continuous else None
         found.unreadable = tuple(getattr(part, "unreadable_cells", ()))
         for index in indices:
             try:
@@ -148,7 +152,10 @@ class _Walk:
             label = f"sample '{sample['id']}'"
             self._check_id(name, sample["id"])
             self._check_inputs(name, sample, label, found)
-            self._count_labels(name, sample["target"], label, found.labels)
+            if found.quantities is None:
+                self._count_labels(name, sample["target"], label, found.labels)
+            else:
+                self._count_quantities(name, sample["target"], label, found.quantities)
             if name == "train":
                 self._check_train_label(index, sample["target"], label)
         return found
@@ -185,6 +192,16 @@ class _Walk:
             accepted = f"0..{self.classes - 1}" + (f", or {VOID} for void" if target.ndim else "")
             self.findings.add(f"{name}: label {int(wrong[0])} is not a class, expected {accepted}", label)
 
+    def _count_quantities(self, name: str, target: Tensor, label: str, quantities: QuantityTally) -> None:
+        shapes = ((), (1,)) if self.classes == 1 else ((self.classes,),)
+        if not target.is_floating_point() or tuple(target.shape) not in shapes:
+            wanted = f"a float of shape {' or '.join(map(str, shapes))}"
+            self.findings.add(f"{name}: the target is {target.dtype} {tuple(target.shape)}, not {wanted}", label)
+        elif not target.isfinite().all():
+            self.findings.add(f"{name}: the target is not finite", label)
+        else:
+            quantities.add(target)
+
     def _check_train_label(self, index: int, target: Tensor, label: str) -> None:
         labels = self.splits.train_labels
         if labels is not None and index < len(labels) and not torch.equal(labels[index], target):
@@ -196,6 +213,8 @@ class _Walk:
             if not part.samples:
                 self.findings.add(f"the {name} part is empty")
         train = parts["train"]
+        if train.quantities is not None:
+            self._judge_quantities(train.quantities)
         unseen = [f"'{self.splits.classes[index]}'" for index in (train.per_class == 0).nonzero().flatten().tolist()]
         if unseen:
             self.findings.add(f"train: no sample of class {', '.join(first_few(unseen))}")
@@ -205,6 +224,11 @@ class _Walk:
         for what, values in (("train_labels", self.splits.train_labels), ("train_groups", self.splits.train_groups)):
             if values is not None and tuple(values.shape) != (train.samples,):
                 self.findings.add(f"{what} has shape {tuple(values.shape)}, training has {train.samples} samples")
+
+    def _judge_quantities(self, train: QuantityTally) -> None:
+        for name, quantity in zip(self.splits.classes, train.result(), strict=True):
+            if quantity["deviation"] == 0:
+                self.findings.add(f"train: {name} is {quantity['mean']:g} in every sample, there is nothing to learn")
 
 
 def problem_of(value: Tensor, modality: Modality) -> str:

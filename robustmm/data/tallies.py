@@ -1,4 +1,4 @@
-"""What the samples of a part hold, added up sample by sample: labels by class, values by modality."""
+"""What the samples of a part hold, added up sample by sample: labels by class, quantities, values by modality."""
 
 from __future__ import annotations
 
@@ -49,6 +49,43 @@ class LabelTally:
             self.void += int(void.sum())
             self.all_void += int(void.all())
         return target[~valid & ~void].flatten()
+
+
+class QuantityTally:
+    """Target quantities of one part, for regression.
+
+    Args:
+        count: T.
+
+    Attributes:
+        samples: Targets that were counted.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.samples = 0
+        self._sums = torch.zeros(2, count, dtype=torch.float64)  # of values and of squares, about the first target
+        self._first = torch.zeros(count, dtype=torch.float64)
+        self._range = torch.tensor([[math.inf], [-math.inf]], dtype=torch.float64).expand(2, count)
+
+    def add(self, target: Tensor) -> None:
+        """Count a target () or (T,)."""
+        values = target.double().reshape(-1)
+        self._first = values if self.samples == 0 else self._first
+        beyond = values - self._first
+        self.samples += 1
+        self._sums = self._sums + torch.stack([beyond, beyond.square()])
+        self._range = torch.stack([self._range[0].minimum(values), self._range[1].maximum(values)])
+
+    def result(self) -> list[dict[str, float | None]]:
+        """``mean``, ``deviation``, ``lowest`` and ``highest`` of each quantity; None without a sample."""
+        mean, square = self._sums / max(self.samples, 1)
+        deviation = (square - mean.square()).clamp_min(0).sqrt()
+        table = torch.stack([self._first + mean, deviation, *self._range])  # (4, T)
+        names = ("mean", "deviation", "lowest", "highest")
+        return [
+            {name: value if self.samples else None for name, value in zip(names, column, strict=True)}
+            for column in table.T.tolist()
+        ]
 
 
 @dataclass

@@ -284,3 +284,32 @@ def test_data_check__of_label_maps_as_json(tmp_path: Path, capsys: pytest.Captur
 def test_data_check__a_root_is_refused_where_there_is_no_such_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["data", "check", "synthetic", "/data"]) == 2
     assert capsys.readouterr().err.startswith("synthetic.root: unknown key. Known: ")
+
+
+def test_data_check__shows_the_range_of_regression_targets(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["data", "check", "diabetes"]) == 0
+    shown = capsys.readouterr().out
+    assert "diabetes: 354 train, 88 test; regression" in shown
+    lines = [line.split() for line in shown.splitlines()]
+    assert ["part", "target", "lowest", "highest", "mean", "deviation"] in lines
+    assert ["train", "progression", "25", "346", "150.87", "76.8805"] in lines
+    assert "class" not in shown
+
+
+def test_data_check__gives_regression_targets_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["data", "check", "diabetes", "--json"]) == 0
+    train = json.loads(capsys.readouterr().out)["parts"]["train"]
+    assert "per_class" not in train
+    assert train["targets"] == [
+        {
+            "mean": pytest.approx(150.87, abs=0.01),
+            "deviation": pytest.approx(76.88, abs=0.01),
+            "lowest": 25,
+            "highest": 346,
+        }
+    ]
+
+
+def test_data_list__counts_target_quantities(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["data", "list"]) == 0
+    assert "354 train, 88 test; 1 target quantity; licence: BSD-3-Clause" in capsys.readouterr().out

@@ -174,3 +174,42 @@ def test_survey__names_the_classes_that_training_lacks_in_one_line() -> None:
     assert survey(many).problems == [
         "train: no sample of class 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j', 'k', ... and 3 more"
     ]
+
+
+def regression(train: list[float]) -> DataSplits:
+    test = [2.0]
+    parts = [part(name, [0] * len(values)) for name, values in (("train", train), ("test", test))]
+    for one, values in zip(parts, (train, test), strict=True):
+        one.target = torch.tensor(values)
+    return DataSplits(MODALITIES, "regression", ("age",), *parts)
+
+
+def test_survey__of_regression_has_the_range_of_targets_and_no_classes() -> None:
+    found = survey(regression([1.0, 5.0, 1.0, 5.0]))
+    assert found.problems == []
+    train = found.parts["train"]
+    assert train.quantities is not None
+    assert train.quantities.result() == [{"mean": 3.0, "deviation": 2.0, "lowest": 1.0, "highest": 5.0}]
+    assert train.per_class.tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("edit", "problem"),
+    [
+        (target(torch.tensor(1)), "train: the target is torch.int64 (), not a float of shape () or (1,)"),
+        (target(torch.zeros(2)), "train: the target is torch.float32 (2,), not a float of shape () or (1,)"),
+        (target(torch.tensor(torch.inf)), "train: the target is not finite"),
+    ],
+)
+def test_survey__of_regression_finds_targets_that_are_no_quantity(
+    edit: Callable[[Sample], Sample], problem: str
+) -> None:
+    sound = regression([1.0, 5.0])
+    found = survey(replace(sound, train=Edited(sound.train, edit)))
+    assert any(line.startswith(problem) for line in found.problems)
+
+
+def test_survey__of_regression_finds_a_constant_target() -> None:
+    assert survey(regression([4.0, 4.0])).problems == [
+        "train: age is 4 in every sample, there is nothing to learn",
+    ]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from robustmm import VOID
-from robustmm.data.tallies import LabelTally, ValueTally
+from robustmm.data.tallies import LabelTally, QuantityTally, ValueTally
 
 
 def test_label_tally__gives_back_what_is_no_class() -> None:
@@ -43,3 +43,20 @@ def test_value_tally__sizes_are_spatial_and_those_of_vectors_are_left_out() -> N
     for shape in ((3,), (3, 4, 5), (3, 4, 5)):
         tally.add(torch.zeros(shape))
     assert tally.sizes == {(4, 5): 2}
+
+
+def test_quantity_tally__is_that_of_the_whole() -> None:
+    values = torch.tensor([[3.0, -1e6], [5.0, -1e6 + 2], [1.0, -1e6 + 4]])
+    tally = QuantityTally(2)
+    for target in values:
+        tally.add(target)
+    first, second = tally.result()
+    assert (tally.samples, first["lowest"], first["highest"], first["mean"]) == (3, 1, 5, 3)
+    assert second["mean"] == -1e6 + 2
+    # By hand: deviations -2, 0 and 2 from the mean in both.
+    assert first["deviation"] == pytest.approx((8 / 3) ** 0.5)
+    assert second["deviation"] == pytest.approx((8 / 3) ** 0.5)
+
+
+def test_quantity_tally__of_nothing_has_no_value() -> None:
+    assert QuantityTally(1).result() == [dict.fromkeys(("mean", "deviation", "lowest", "highest"))]
