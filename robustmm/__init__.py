@@ -43,7 +43,10 @@ _HOME = {
         "JointTransform",
         "Role",
     ),
-    "robustmm.distributed": ("all_reduce_sum",),
+    "robustmm.distributed": (
+        "all_reduce_sum",
+        "gather_equal",
+    ),
     "robustmm.engine.callbacks": (
         "Callback",
         "RunInfo",
@@ -96,6 +99,7 @@ _HOME = {
         "nig_nll",
         "nig_regulariser",
     ),
+    "robustmm.losses.precision": ("full_precision",),
     "robustmm.losses.ranking": (
         "confidence_ranking",
         "normalised_history",
@@ -127,6 +131,7 @@ _HOME = {
         "where_present",
     ),
     "robustmm.methods.decision": (
+        "Decision",
         "DecisionMethod",
         "mean_over_present",
     ),
@@ -215,6 +220,7 @@ if TYPE_CHECKING:
     from robustmm.data.transforms import JointTransform as JointTransform
     from robustmm.data.transforms import Role as Role
     from robustmm.distributed import all_reduce_sum as all_reduce_sum
+    from robustmm.distributed import gather_equal as gather_equal
     from robustmm.engine.callbacks import Callback as Callback
     from robustmm.engine.callbacks import RunInfo as RunInfo
     from robustmm.engine.optim import Schedule as Schedule
@@ -251,6 +257,7 @@ if TYPE_CHECKING:
     from robustmm.losses.normal_inverse_gamma import combine_nig as combine_nig
     from robustmm.losses.normal_inverse_gamma import nig_nll as nig_nll
     from robustmm.losses.normal_inverse_gamma import nig_regulariser as nig_regulariser
+    from robustmm.losses.precision import full_precision as full_precision
     from robustmm.losses.ranking import confidence_ranking as confidence_ranking
     from robustmm.losses.ranking import normalised_history as normalised_history
     from robustmm.losses.reliable_confidence import class_balance as class_balance
@@ -273,6 +280,7 @@ if TYPE_CHECKING:
     from robustmm.masks import parse_combination as parse_combination
     from robustmm.masks import presence_of as presence_of
     from robustmm.masks import where_present as where_present
+    from robustmm.methods.decision import Decision as Decision
     from robustmm.methods.decision import DecisionMethod as DecisionMethod
     from robustmm.methods.decision import mean_over_present as mean_over_present
     from robustmm.methods.method import Blueprint as Blueprint

@@ -47,6 +47,15 @@ def gather_rows(tensor: Tensor) -> Tensor:
     return torch.cat(gather_objects(tensor.detach().cpu()))
 
 
+def gather_equal(tensor: Tensor) -> Tensor:
+    """Every process's tensor (N, ...) one after the other in rank order, on its device; of one shape on all of them."""
+    if not is_parallel():
+        return tensor.detach()
+    parts = [torch.empty_like(tensor) for _ in range(world_size())]
+    dist.all_gather(parts, tensor.detach().contiguous())
+    return torch.cat(parts)
+
+
 def gather_objects(item: T) -> list[T]:
     """Every process's object, in rank order."""
     if not is_parallel():

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -28,6 +32,18 @@ class SeparateHeads(Head):
         return torch.stack([self.heads[name](levels, size) for name, levels in features.items()], dim=1)
 
 
+class Decision(NamedTuple):
+    """What a rule makes of the modalities' opinions.
+
+    Args:
+        logits: (B, C) or (B, C, H, W).
+        extras: What the method's losses need beside, and what an application may want to know; see `Output.extras`.
+    """
+
+    logits: Tensor
+    extras: Mapping[str, Tensor] = MappingProxyType({})
+
+
 class DecisionMethod(Method):
     """Separate encoders, a head of the configured kind per modality, and a rule that combines what the heads say.
 
@@ -47,9 +63,12 @@ class DecisionMethod(Method):
         """See `Method.readout`."""
         opinions = self.head.opinions(features, size)
         shown = where_present(opinions.flatten(0, 1), presence.flatten(), opinions.new_zeros(())).view_as(opinions)
-        output = Output(self.combine(shown, presence), presence, features, fused)
-        output.extras["opinions"] = shown
-        return output
+        decision = self.decide(shown, presence)
+        return Output(decision.logits, presence, features, fused, extras={"opinions": shown, **decision.extras})
+
+    def decide(self, opinions: Tensor, presence: Tensor) -> Decision:
+        """`combine`, with what else came out on the way; override it where losses need that, else `combine` alone."""
+        return Decision(self.combine(opinions, presence))
 
     def combine(self, opinions: Tensor, presence: Tensor) -> Tensor:
         """One prediction from those of the modalities.

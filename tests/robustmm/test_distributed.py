@@ -63,6 +63,7 @@ def sums_and_gathers(rank: int) -> dict[str, object]:
         "place": (distributed.rank(), distributed.world_size(), distributed.is_parallel()),
         "sum": distributed.all_reduce_sum(own),
         "own": own,
+        "equal": distributed.gather_equal(own),
         "gathered": distributed.gather_objects({"rank": rank, "none": None}),
         "nothing": distributed.gather_objects(None if rank == 0 else "b"),
         "gradients": gradients,
@@ -198,6 +199,7 @@ def test_two_processes__know_their_place(two):
 def test_all_reduce_sum__adds_and_leaves_the_tensor_alone(two):
     assert [found["sum"].tolist() for found in two] == [[3.0, 30.0]] * 2
     assert [found["own"].tolist() for found in two] == [[1.0, 10.0], [2.0, 20.0]]
+    assert [found["equal"].tolist() for found in two] == [[1.0, 10.0, 2.0, 20.0]] * 2
 
 
 def test_gather_objects__gives_every_object_in_rank_order(two):
