@@ -52,5 +52,6 @@ def robustmm_register_methods(register: Callable[[Component], None]) -> None:
             source="standard",
             requires=frozenset({"separate_encoders"}),
             conflicts=frozenset({"stands_in"}),
+            provides=frozenset({"no_fusion"}),
         )
     )

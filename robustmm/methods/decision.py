@@ -48,7 +48,8 @@ class DecisionMethod(Method):
     """Separate encoders, a head of the configured kind per modality, and a rule that combines what the heads say.
 
     No feature is fused, so the configured fusion and missing policy have no part in it: an absent modality is left out
-    by the rule. Components of this kind require ``separate_encoders`` and conflict with ``stands_in``.
+    by the rule. Components of this kind require ``separate_encoders``, conflict with ``stands_in``, and provide
+    ``no_fusion``, with which balancers that edit what enters a fusion conflict.
 
     In an output, ``extras["opinions"]`` (B, M, C, ...) is what the heads gave, with 0 for an absent modality.
     """

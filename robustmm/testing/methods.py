@@ -27,6 +27,8 @@ from robustmm.testing.tiny import SIZE, Setting, batch, clock, mixed_presence, s
 from robustmm.types import Batch, Combination, LossTerm, Output
 
 ROLES = ("task", "auxiliary", "regulariser")
+#: What a method provides that fuses no features.
+NO_FUSION = "no_fusion"
 #: Epochs at which training is interrupted: within a warm-up, and after it.
 INTERRUPTIONS = (3, 8)
 
@@ -111,6 +113,31 @@ def every_parameter_trains(component: Component) -> None:
 
 def _note_reached(method: Method, reached: set[str], terms: Mapping[str, LossTerm]) -> None:
     reached |= {name for name, parameter in method.named_parameters() if parameter.grad is not None}
+
+
+@check("method")
+def says_where_it_fuses_nothing(component: Component) -> None:
+    """A method provides ``no_fusion`` if and only if balancers cannot edit what enters a fusion, for there is none.
+
+    Balancers that edit features conflict with it, and so do not act on nothing in silence. A method that allows no
+    balancer need not say so.
+    """
+    for setting in settings(component, counts=(2,)):
+        with during(setting):
+            levels: list[int] = []
+            method = prepare(component, setting)
+            method.train_output(batch(setting), mixed_presence(setting.count), partial(_note_level, levels))
+            says_so = NO_FUSION in component.provides
+            require(not (levels and says_so), f"it provides '{NO_FUSION}', but lets balancers edit what it fuses")
+            known = bool(levels) or says_so or "balancer:none" in component.requires
+            require(known, f"it never calls a balancer's edit; hand it to the trunk, or provide '{NO_FUSION}'")
+
+
+def _note_level(
+    levels: list[int], level: int, features: Mapping[str, Tensor], presence: Tensor
+) -> Mapping[str, Tensor]:
+    levels.append(level)
+    return features
 
 
 @check("method")

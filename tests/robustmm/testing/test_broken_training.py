@@ -103,6 +103,13 @@ class Doubled(nn.Module):
         return self.method(inputs, presence, size=size)
 
 
+class FusesInSecret(Method):
+    """Keeps a balancer's edit from the trunk."""
+
+    def train_output(self, batch, presence, edit=None):
+        return super().train_output(batch, presence)
+
+
 class Doubles(Balancer):
     """Breaks M = 1."""
 
@@ -229,6 +236,13 @@ CASES = [
     Broken("method", "losses_are_scalars_with_roles", component(MadeUpRole), "term 'more' has role 'main'"),
     Broken("method", "losses_are_scalars_with_roles", component(LossPerClass), r"term 'task' has shape \(3,\)"),
     Broken("method", "every_parameter_trains", component(WithIdleHead), "no gradient reaches idle.linear.weight, idle"),
+    Broken("method", "says_where_it_fuses_nothing", component(FusesInSecret), "it never calls a balancer's edit"),
+    Broken(
+        "method",
+        "says_where_it_fuses_nothing",
+        component(Method, provides=frozenset({"no_fusion"})),
+        "it provides 'no_fusion', but lets balancers",
+    ),
     Broken("method", "absent_modality_trains_nothing", component(DecaysWeights), "of m1, which is absent, gets a grad"),
     Broken("method", "evaluation_depends_on_shown_inputs_alone", component(ReadsAbsentInputs), "place of absent"),
     Broken("method", "fusing_again_equals_encoding_again", component(ScalesOutsideOfReadout), "m0: logits from kept"),
