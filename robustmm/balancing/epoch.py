@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from robustmm.masks import combination_table
 from robustmm.methods.method import Evaluate, Method
+from robustmm.methods.probes import logits_by_chunk
 from robustmm.models.modes import evaluating
 from robustmm.seeding import generator_for
 from robustmm.types import Batch, Clock, Output
 
 if TYPE_CHECKING:
     from robustmm.balancing.balancer import Balancer
+
+#: (logits (B, C, ...), target) -> (B,).
+Score = Callable[[Tensor, Tensor], Tensor]
 
 
 class Trial(Protocol):
@@ -26,7 +32,8 @@ class Trial(Protocol):
 
         Args:
             balancer: What the copy is trained with.
-            epochs: Passes over the samples, at the learning rate of the moment, with an optimiser of its own.
+            epochs: Passes over the samples, at the learning rates that the run has in these epochs, with an optimiser
+                of its own.
             indices: Positions to train on; None means the whole training part.
         """
 
@@ -55,6 +62,7 @@ class EpochView:
         all_reduce: Sum of a tensor over processes.
         gather: ``gather(tensor)`` is every process's rows of a tensor (N, ...) one after the other, on the CPU.
         seed: The run's seed.
+        autocast: Precision context of the run.
     """
 
     method: Method
@@ -69,6 +77,7 @@ class EpochView:
     all_reduce: Callable[[Tensor], Tensor] = field(default=lambda tensor: tensor)
     gather: Callable[[Tensor], Tensor] = field(default=lambda tensor: tensor.cpu())
     seed: int = 0
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -78,14 +87,45 @@ class EpochView:
     def outputs(self, batches: Iterable[Batch], method: Method | None = None) -> Iterator[tuple[Batch, Output]]:
         """What a model makes of all that the samples have, in evaluation mode and without gradient.
 
+        Between two batches the model's mode is as it was, and gradients are recorded as before.
+
         Args:
             batches: From `batches` or `held_out`.
             method: A copy that `trial` has trained; None means the model itself.
         """
         model = self.method if method is None else method
-        with evaluating(model), torch.no_grad():
-            for batch in batches:
-                yield batch, model.train_output(batch, batch.observed)
+        for batch in batches:
+            with self.looking(model):
+                output = model.train_output(batch, batch.observed)
+            yield batch, output
+
+    @contextmanager
+    def looking(self, method: Method | None = None) -> Iterator[None]:
+        """Evaluation mode, no gradient, and the run's precision, for what is computed within.
+
+        Args:
+            method: As for `outputs`.
+        """
+        with evaluating(self.method if method is None else method), torch.no_grad(), self.autocast():
+            yield
+
+    def subset_scores(self, batches: Iterable[Batch], score: Score) -> Iterator[tuple[Batch, Tensor]]:
+        """Score what the model makes of each combination; every modality is encoded once and fused anew.
+
+        Args:
+            batches: From `batches` or `held_out`.
+            score: ``score(logits, target)`` is one value per sample, (B,).
+
+        Yields:
+            The batch and (B, 2**M - 1) scores, combinations in the order of `robustmm.combination_table`. A combination
+            is cut to what a sample has; the score of one of which nothing is left means nothing.
+        """
+        table = combination_table(self.modalities)
+        for batch, output in self.outputs(batches):
+            with self.looking():
+                chunks = logits_by_chunk(self.method, batch, output, batch.observed & table[:, None])
+                scores = [score(own, batch.target) for chunk in chunks for own in chunk]
+            yield batch, torch.stack(scores, dim=1)
 
     def generator(self, purpose: str) -> torch.Generator:
         """A generator on the CPU, seeded from (seed, epoch, purpose): the same on every rank, new each epoch."""

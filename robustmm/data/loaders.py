@@ -101,6 +101,7 @@ class PartLoader:
         self.batch_size = batch_size
         self.seed = seed
         self.modalities = tuple(modalities)
+        self.workers = workers
         self.pin_memory = pin_memory
         self._plain: PartLoader | None = None
         self._plan = _Plan()
@@ -121,6 +122,7 @@ class PartLoader:
                 self.part.without_augmentation(),
                 self.modalities,
                 batch_size=self.batch_size,
+                workers=self.workers,
                 pin_memory=self.pin_memory,
             )
         return self._plain

@@ -13,14 +13,11 @@ from torch import Tensor
 from robustmm import distributed
 from robustmm.masks import all_combinations, presence_of
 from robustmm.methods.method import Method
-from robustmm.methods.probes import unimodal_logits
+from robustmm.methods.probes import logits_by_chunk, unimodal_logits
 from robustmm.metrics.metric import Metric
 from robustmm.models.modes import evaluating
 from robustmm.tasks.task import Metrics
 from robustmm.types import Batch, Combination, Output
-
-#: Feature values that are fused at once: more combinations in one call while they fit, for speed on small models.
-FUSE_AT_ONCE = 1 << 22
 
 ExtraMetrics = Callable[[], Mapping[str, Metric]]
 
@@ -132,27 +129,6 @@ def _count_combinations(method: Method, batch: Batch, output: Output, table: Ten
             rows = slice(None) if bool(keep.all()) else keep.nonzero().squeeze(1).to(own.device)
             tally.update(own[rows], batch.target[rows])
             start += 1
-
-
-def logits_by_chunk(method: Method, batch: Batch, output: Output, shown: Tensor) -> Iterable[Tensor]:
-    """Yield (k, B, C, ...) logits for consecutive combinations of ``shown`` (K, B, M)."""
-    size = tuple(output.logits.shape[2:])
-    values = sum(level.numel() for levels in output.features.values() for level in levels)
-    chunk = max(1, FUSE_AT_ONCE // max(values, 1))
-    for part in shown.split(chunk):  # type: ignore[no-untyped-call]  # torch leaves Tensor.split untyped
-        presence = part.flatten(0, 1).to(output.logits.device)  # (k B, M)
-        features = {name: [_repeat(level, len(part)) for level in levels] for name, levels in output.features.items()}
-        fused = method.trunk.refuse(features, presence)
-        if fused is None:
-            yield torch.stack([method(batch.inputs, one, size=size).logits for one in part])
-        else:
-            logits = method.readout(features, fused, presence, size).logits
-            yield logits.reshape(len(part), len(batch), *logits.shape[1:])
-
-
-def _repeat(feature: Tensor, times: int) -> Tensor:
-    """(B, ...) -> (times B, ...), without a copy where once is enough."""
-    return feature if times == 1 else feature.expand(times, *feature.shape).flatten(0, 1)
 
 
 def _count_unimodal(method: Method, batch: Batch, output: Output, result: Evaluation, extra: ExtraMetrics) -> None:

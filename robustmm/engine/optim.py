@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from torch.optim import Optimizer
 
+from robustmm.types import Clock
+
 
 class ScheduleValues(NamedTuple):
     """What a schedule wants at one step.
@@ -34,6 +36,17 @@ class Schedule:
     def __call__(self, step: int) -> ScheduleValues:
         """Values for the update that follows ``step`` finished ones; as it stands, the configured rate."""
         return ScheduleValues(1.0)
+
+
+def scheduled_step(clock: Clock, done: int, planned: int) -> int:
+    """Steps done by the schedule's count, in which every epoch has ``clock.steps_per_epoch``.
+
+    Args:
+        clock: Its epoch is the current one.
+        done: Updates made in this epoch.
+        planned: Updates that this epoch has, more or fewer than others where a balancer chose its samples.
+    """
+    return clock.epoch * clock.steps_per_epoch + done * clock.steps_per_epoch // planned
 
 
 def apply_schedule(optimizer: Optimizer, schedule: Schedule, step: int) -> float:

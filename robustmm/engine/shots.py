@@ -12,9 +12,9 @@ from torch import Tensor
 
 from robustmm.data.collate import Collate
 from robustmm.data.parts import Part
-from robustmm.engine.evaluate import logits_by_chunk
 from robustmm.masks import presence_of
 from robustmm.methods.method import Method
+from robustmm.methods.probes import logits_by_chunk
 from robustmm.metrics.confusion import predicted_class
 from robustmm.models.modes import evaluating
 from robustmm.types import Combination, Modality, Sample

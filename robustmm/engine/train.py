@@ -21,7 +21,7 @@ from robustmm.engine import checkpoint
 from robustmm.engine.callbacks import Callback
 from robustmm.engine.evaluate import evaluate_combinations
 from robustmm.engine.interrupt import Interrupt
-from robustmm.engine.optim import apply_schedule
+from robustmm.engine.optim import apply_schedule, scheduled_step
 from robustmm.engine.recipe import Recipe
 from robustmm.engine.scores import Summary, directions_of, summarise
 from robustmm.engine.selection import Selection
@@ -128,7 +128,7 @@ class Trainer:
     def _run_epoch(self) -> None:
         clock = self.context.clock
         if self._batches_done == 0:  # an epoch resumed in the middle keeps the choice it began with
-            self._plan = self.balancer.on_epoch_start(self._epoch_view()) or EpochPlan()
+            self._plan = self._planned(self.balancer.on_epoch_start(self._epoch_view()))
         plan = self._plan
         batches = self.train.training(clock.epoch, start=self._batches_done, indices=plan.indices, keep=plan.keep)
         started, seen = time.perf_counter(), 0
@@ -145,6 +145,24 @@ class Trainer:
                 raise KeyboardInterrupt
         self.watch.look()
         self._finish_epoch()
+
+    def _planned(self, plan: EpochPlan | None) -> EpochPlan:
+        """What a balancer wants of the epoch, on the CPU.
+
+        Raises:
+            RunFailed: it cannot be had.
+        """
+        if plan is None:
+            return EpochPlan()
+        indices, keep = (None if one is None else one.cpu() for one in (plan.indices, plan.keep))
+        samples = len(self.train.part)
+        wanted = torch.arange(samples) if indices is None else indices
+        if wanted.dim() != 1 or not len(wanted) or wanted.min() < 0 or wanted.max() >= samples:
+            raise RunFailed(f"the balancer chose other samples than positions 0 to {samples - 1}: {indices}")
+        shape = (len(wanted), len(self.method.modalities))
+        if keep is not None and (keep.dtype != torch.bool or keep.shape != shape):
+            raise RunFailed(f"the balancer's EpochPlan.keep must be bool {shape}, got {keep.dtype} {tuple(keep.shape)}")
+        return EpochPlan(indices, keep)
 
     def _step(self, batches: Sequence[Batch]) -> None:
         clock, seed = self.context.clock, self.recipe.seed
@@ -165,10 +183,8 @@ class Trainer:
 
     def _scheduled_step(self) -> int:
         """Steps done by the schedule's count, in which every epoch has as many as one over the unchanged part."""
-        clock = self.context.clock
-        done = self._updates_of(self._batches_done)
         planned = self._updates_of(self.train.steps_per_epoch(self._plan.indices))
-        return clock.epoch * clock.steps_per_epoch + done * clock.steps_per_epoch // planned
+        return scheduled_step(self.context.clock, self._updates_of(self._batches_done), planned)
 
     def _must_stop(self) -> bool:
         """Whether to stop after this step; several processes compare notes only when they log."""
@@ -205,7 +221,7 @@ class Trainer:
             if self.finished and not last_epoch:
                 self._tell("on_message", f"stopped early: no progress in {self.recipe.select_metric}")
         self.context.clock = replace(clock, epoch=clock.epoch + 1)
-        self._batches_done = 0
+        self._batches_done, self._plan = 0, EpochPlan()
         self.finished = self.finished or last_epoch
         if self.finished or (clock.epoch + 1) % self.recipe.checkpoint_every == 0:
             self.save()
@@ -251,6 +267,7 @@ class Trainer:
             all_reduce=distributed.all_reduce_sum,
             gather=distributed.gather_rows,
             seed=self.recipe.seed,
+            autocast=self.fabric.autocast,
         )
 
     def _placed(self, batches: Iterable[Batch]) -> Iterator[Batch]:

@@ -6,9 +6,9 @@ import torch
 
 from robustmm import Batch, Encoder, Metric, MissingPolicy, Scaling
 from robustmm.data.dataset import Modality
-from robustmm.engine import evaluate as evaluate_module
 from robustmm.engine.evaluate import evaluate_combinations
 from robustmm.masks import all_combinations, presence_of
+from robustmm.methods import probes
 from robustmm.methods.method import Blueprint, Method
 from robustmm.models.modes import evaluating
 from robustmm.models.trunk import LateTrunk
@@ -170,7 +170,7 @@ def test_evaluate__how_many_combinations_are_fused_at_once_changes_nothing(monke
     torch.manual_seed(0)
     method = settled(Method(tiny.blueprint(4)), tiny.batch(4))
     before = record(method, batches(4))
-    monkeypatch.setattr(evaluate_module, "FUSE_AT_ONCE", at_once)
+    monkeypatch.setattr(probes, "FUSE_AT_ONCE", at_once)
     after = record(method, batches(4))
     for one, other in zip(before.combinations.values(), after.combinations.values(), strict=True):
         torch.testing.assert_close(recorded(one)[0], recorded(other)[0])

@@ -8,9 +8,9 @@ import torch
 
 from robustmm.data.dataset import ArrayDataset
 from robustmm.data.parts import Part
-from robustmm.engine import evaluate as evaluate_module
 from robustmm.engine.shots import Shot, spread_positions, take_shots
 from robustmm.masks import all_combinations, presence_of
+from robustmm.methods import probes
 from robustmm.methods.method import Method
 
 CPU = torch.device("cpu")
@@ -49,7 +49,7 @@ def test_spread_positions__are_even_and_different(total: int, count: int, expect
 def test_shots__are_what_the_model_says_of_each_combination(
     method: Method, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
-    monkeypatch.setattr(evaluate_module, "FUSE_AT_ONCE", at_once)
+    monkeypatch.setattr(probes, "FUSE_AT_ONCE", at_once)
     samples = part()
     found = shots(method, samples, [1, 6])
     method.eval()
