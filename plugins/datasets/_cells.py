@@ -105,6 +105,27 @@ def read_numbers(cell: str) -> Tensor:
         ) from None
 
 
+def read_quantities(cell: str, count: int) -> Tensor:
+    """Target quantities of regression, (T,) float32, or () where there is one.
+
+    Raises:
+        Unreadable: the cell does not hold as many finite numbers.
+    """
+    words = cell.replace(",", " ").replace(";", " ").split()
+    try:
+        values = torch.tensor([float(word) for word in words])
+    except ValueError as error:
+        raise Unreadable(f"{error}; expected {_numbers(count)}") from None
+    if len(values) != count or not values.isfinite().all():
+        found = _numbers(len(values)) if values.isfinite().all() else "values that are not finite"
+        raise Unreadable(f"holds {found if words else 'nothing'}; expected {_numbers(count)}")
+    return values if count > 1 else values[0]
+
+
+def _numbers(count: int) -> str:
+    return "one number" if count == 1 else f"{count} numbers"
+
+
 def read_array(path: Path) -> Tensor:
     """The array of an ``.npy`` file, or the only one of an ``.npz`` file, never unpickling.
 

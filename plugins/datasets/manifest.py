@@ -20,7 +20,7 @@ from torch import Tensor
 from robustmm import VOID, Component, DataError, DataSplits, Modality, Options, Scaling, hookimpl
 
 from ._audio import LogMel
-from ._cells import CellReader, Kind, Unreadable, read_label_map
+from ._cells import CellReader, Kind, Unreadable, read_label_map, read_quantities
 from ._files import Notes, expand, read_table
 from ._manifest_dataset import ManifestDataset, first_few, refuse_absent_files
 from ._manifest_tables import Part, Table, by_split, class_index, class_names, groups_of, read_class, sample_names
@@ -76,9 +76,10 @@ class ManifestOptions(Options):
         csv: One file with a split column, or one file per part.
         modalities: Name -> what it is, in column order.
         task: ``classification``: the target is a class; ``segmentation``: it is a file of class indices per pixel,
-            255 where nothing counts.
+            255 where nothing counts; ``regression``: it is a number, or several.
         target: Column of the target.
-        classes: Class names in order; by default those of the training part, sorted. Needed for segmentation.
+        classes: Class names in order; by default those of the training part, sorted. Needed for segmentation. Of
+            regression the names of the quantities in a cell; by default one, of the column's name.
         target_size: ``[H, W]`` to which label maps are brought; for segmentation.
         split_column: Where ``csv`` is one file: train, val (or validation), test.
         id_column: Stable names of the samples; by default the file and line.
@@ -90,9 +91,13 @@ class ManifestOptions(Options):
 
     csv: str | dict[Part, str] = Field(description="one file with a split column, or {train: ..., test: ...}")
     modalities: dict[str, ColumnOptions] = Field(min_length=1, description="name -> column, kind and size")
-    task: Literal["classification", "segmentation"] = Field("classification", description="what the target is")
-    target: str = Field("label", description="column of the class, or of a label map's path (255 is void)")
-    classes: tuple[str, ...] = Field((), description="class names in order; default: those of training, sorted")
+    task: Literal["classification", "segmentation", "regression"] = Field(
+        "classification", description="what the target is"
+    )
+    target: str = Field("label", description="column of the class, of a label map's path (255 is void), or of numbers")
+    classes: tuple[str, ...] = Field(
+        (), description="class names in order; default: those of training, sorted; of regression the quantities' names"
+    )
     target_size: tuple[int, int] | None = Field(None, description="[H, W] of label maps; for segmentation")
     split_column: str = Field("split", description="column that says train, val or test, where csv is one file")
     id_column: str | None = Field(None, description="column of stable sample names; default: file and line")
@@ -154,6 +159,19 @@ def labels_of(table: Table, options: ManifestOptions, classes: Sequence[str]) ->
     return torch.tensor(labels, dtype=torch.int64)
 
 
+def check_quantities(table: Table, options: ManifestOptions, count: int) -> None:
+    """Read the target of every row before training begins.
+
+    Raises:
+        DataError: a cell does not hold ``count`` finite numbers.
+    """
+    for row in table.rows:
+        try:
+            read_quantities(row[options.target], count)
+        except Unreadable as error:
+            raise DataError(f"{table.place(row)} column {options.target}: {error}") from None
+
+
 def find_shapes(train: ManifestDataset, on_unreadable: Literal["error", "missing"]) -> dict[str, tuple[int, ...]]:
     """Shape of every modality: that of the first training cell, or the first readable one where files may be bad.
 
@@ -187,6 +205,9 @@ def make_datasets(
         if options.task == "segmentation":
             size = options.target_size or ()
             read_target = partial(read_label_map, folder=folder, size=size, num_classes=len(classes), ignore=VOID)
+        elif options.task == "regression":
+            check_quantities(table, options, len(classes))
+            read_target = partial(read_quantities, count=len(classes))
         else:
             labels_of(table, options, classes)  # every class is known before training begins
             read_target = partial(read_class, classes=classes, by_number=bool(options.classes))
@@ -240,13 +261,12 @@ def build_manifest(**options: Any) -> DataSplits:
 def build_from(options: ManifestOptions) -> DataSplits:
     """As `build_manifest`, from checked options."""
     parts = read_parts(options)
-    classes = options.classes or class_names(parts["train"], options.target)
+    classes = options.classes or _names_of_targets(parts["train"], options)
     datasets = dict(make_datasets(options, parts, classes))
     if options.on_unreadable == "error":
         refuse_absent_files(datasets.values())
     shapes = find_shapes(datasets["train"], options.on_unreadable)
     unreadable = count_unreadable(datasets, shapes) if options.on_unreadable == "missing" else {}
-    dense = options.task == "segmentation"
     notes: Notes = {
         "split": "as the manifest says",
         **{part: len(dataset) for part, dataset in datasets.items()},
@@ -264,10 +284,15 @@ def build_from(options: ManifestOptions) -> DataSplits:
         datasets["train"],
         datasets["test"],
         datasets.get("validation"),
-        train_labels=None if dense else labels_of(parts["train"], options, classes),
+        train_labels=labels_of(parts["train"], options, classes) if options.task == "classification" else None,
         train_groups=groups_of(parts["train"], options.group_column),
         notes=notes,
     )
+
+
+def _names_of_targets(train: Table, options: ManifestOptions) -> tuple[str, ...]:
+    """The classes of training, or the one quantity that a column of numbers holds."""
+    return (options.target,) if options.task == "regression" else class_names(train, options.target)
 
 
 @hookimpl

@@ -150,6 +150,40 @@ def test_manifest__label_maps_are_targets_of_segmentation(tmp_path):
 # ---- reading when needed
 
 
+def test_manifest__numbers_are_targets_of_regression(tmp_path):
+    text = "vec,age,split\n1,40.5,train\n2,-3e2,train\n3,7,test\n"
+    splits = make(write(tmp_path, text), task="regression", target="age")
+    assert (splits.task, splits.classes, splits.train_labels) == ("regression", ("age",), None)
+    targets = [splits.train[0]["target"], splits.train[1]["target"], splits.test[0]["target"]]
+    assert [(target.shape, target.dtype, target.item()) for target in targets] == [
+        ((), torch.float32, 40.5),
+        ((), torch.float32, -300),
+        ((), torch.float32, 7),
+    ]
+
+
+def test_manifest__a_cell_may_hold_several_quantities_with_names(tmp_path):
+    text = "vec,pose,split\n1,0.5 2,train\n2,1;3,train\n3,7 8,test\n"
+    splits = make(write(tmp_path, text), task="regression", target="pose", classes=["x", "y"])
+    assert splits.classes == ("x", "y")
+    assert splits.train[1]["target"].tolist() == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [
+        ("", "table.csv:3 column age: holds nothing; expected one number"),
+        ("old", "could not convert string to float: 'old'; expected one number"),
+        ("1 2", "holds 2 numbers; expected one number"),
+        ("nan", "holds values that are not finite; expected one number"),
+    ],
+)
+def test_manifest__names_a_target_that_is_no_number_before_training(tmp_path, cell, text):
+    table = write(tmp_path, f"vec,age,split\n1,40,train\n2,{cell},test\n")
+    with pytest.raises(DataError, match=text):
+        make(table, task="regression", target="age")
+
+
 def test_manifest__reads_files_when_asked_and_again_without_cache(tmp_path):
     save_image(tmp_path / "a.png", value=51)
     csv = write(tmp_path, "rgb,label,split\na.png,x,train\na.png,y,train\na.png,x,test\n")
