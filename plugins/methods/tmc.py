@@ -38,14 +38,14 @@ class TMCOptions(Options):
 
     activation: Activation = Field(
         "softplus",
-        description="From a head's outputs to evidence. relu has no gradient where it gives no evidence; exp is cut off "
-        "at exp(10).",
+        description="From a head's outputs to evidence. relu has no gradient where it gives no evidence; exp is cut "
+        "off at exp(10).",
     )
     anneal_epochs: int = Field(
         50,
         ge=1,
-        description="Epochs over which the penalty on evidence for wrong classes rises to its full weight; the released "
-        "code has 50 of 500.",
+        description="Epochs over which the penalty on evidence for wrong classes rises to its full weight; the "
+        "released code has 50 of 500.",
     )
     fused_weight: float = Field(1.0, gt=0, description="Weight of the merged opinion's loss.")
     view_weight: float = Field(1.0, ge=0, description="Weight of the sum of the modalities' own losses; 0 is without.")
