@@ -77,11 +77,16 @@ def component(kind: str, name: str, **context: object) -> object:
     return found.build(**context, **{field: getattr(options, field) for field in type(options).model_fields})
 
 
+def modalities_of(setting: Setting) -> tuple[Modality, ...]:
+    """Colour images that need no scaling."""
+    shape = (3, setting.size, setting.size)
+    return tuple(Modality(f"m{i}", "image", shape, Scaling("none")) for i in range(setting.modalities))
+
+
 def make_method(setting: Setting) -> Method:
     """Late concatenation of one encoder per modality, as a plain method."""
     seed_torch(0)
-    shape = (3, setting.size, setting.size)
-    modalities = tuple(Modality(f"m{i}", "image", shape, Scaling("none")) for i in range(setting.modalities))
+    modalities = modalities_of(setting)
 
     def make_trunk() -> LateTrunk:
         encoders = {modality.name: component("encoder", setting.encoder, modality=modality) for modality in modalities}
