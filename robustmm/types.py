@@ -5,7 +5,7 @@ Shapes: B batch, M modalities, C classes, D channels, H W grid, L levels, R rows
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, TypedDict
 
@@ -107,6 +107,13 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def only(self, names: Sequence[str]) -> Batch:
+        """The same samples with these modalities alone, in column order; a sample may be left with none."""
+        inputs = {name: value for name, value in self.inputs.items() if name in names}
+        columns = [name in inputs for name in self.inputs]
+        keep = None if self.keep is None else self.keep[:, columns]
+        return replace(self, inputs=inputs, observed=self.observed[:, columns], keep=keep)
 
     def _map(self, move: Callable[[Tensor], Tensor]) -> Batch:
         inputs = {name: move(value) for name, value in self.inputs.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -80,7 +81,7 @@ class PartLoader:
 
     Args:
         part: Samples.
-        modalities: Columns of the run.
+        modalities: Columns of the data.
         batch_size: Per process.
         seed: Of the order of training batches.
         workers: Loader processes; 0 loads in this one.
@@ -104,6 +105,7 @@ class PartLoader:
         self.workers = workers
         self.pin_memory = pin_memory
         self._plain: PartLoader | None = None
+        self._only: tuple[str, ...] | None = None
         self._plan = _Plan()
         self._loader: DataLoader[Batch | RobustmmError] = DataLoader(
             _Batches(part, Collate(modalities)),  # type: ignore[arg-type]  # torch asks for batches alone
@@ -118,14 +120,26 @@ class PartLoader:
     def without_augmentation(self) -> PartLoader:
         """The same samples as they are."""
         if self._plain is None:
-            self._plain = PartLoader(
+            plain = PartLoader(
                 self.part.without_augmentation(),
                 self.modalities,
                 batch_size=self.batch_size,
                 workers=self.workers,
                 pin_memory=self.pin_memory,
             )
+            self._plain = plain if self._only is None else plain.only(self._only)
         return self._plain
+
+    def only(self, names: Sequence[str]) -> PartLoader:
+        """The same batches with some of the modalities, for a network that has no other; see `Batch.only`.
+
+        Everything is loaded as before and by the same worker processes, so only one of the two may be iterated at once.
+        """
+        if tuple(names) == tuple(modality.name for modality in self.modalities):
+            return self
+        chosen = copy.copy(self)
+        chosen._only, chosen._plain = tuple(names), None
+        return chosen
 
     def steps_per_epoch(self, indices: Tensor | None = None) -> int:
         """Batches in a training epoch, the same for every process."""
@@ -153,14 +167,18 @@ class PartLoader:
         own = order[places % len(order)]
         sizes = _sizes(share, self.batch_size)[start:]
         batches = self._iterate(chosen[own], sizes, epoch, skip=start)
-        return batches if keep is None else _kept(batches, keep[own][start * self.batch_size :])
+        return self._chosen(batches if keep is None else _kept(batches, keep[own][start * self.batch_size :]))
 
     def ordered(self, indices: Tensor | None = None, *, whole: bool = False) -> Iterator[Batch]:
         """Every sample once, or those at some positions, in order: of this process's share, or of the whole part."""
         own = torch.arange(len(self.part)) if indices is None else indices
         if not whole:
             own = own[distributed.rank() :: distributed.world_size()]
-        return self._iterate(own, [self.batch_size] * -(-len(own) // self.batch_size), epoch=0, skip=0)
+        return self._chosen(self._iterate(own, [self.batch_size] * -(-len(own) // self.batch_size), epoch=0, skip=0))
+
+    def _chosen(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        names = self._only
+        return batches if names is None else (batch.only(names) for batch in batches)
 
     def _iterate(self, own: Tensor, sizes: Sequence[int], epoch: int, *, skip: int) -> Iterator[Batch]:
         rest = own[skip * self.batch_size :]

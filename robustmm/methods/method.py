@@ -69,6 +69,9 @@ class FitContext(Protocol):
     def train(self, name: str, method: Method, *, epochs: int | None = None) -> None:
         """Train another network by the run's own recipe, on complete samples, and keep it under ``name``.
 
+        It may have some of the run's modalities alone, as of `Blueprint.alone`. Samples that have none of them stay out
+        of its loss, if that is `Method.losses`, and of its scores.
+
         A resumed run loads it instead of training it again.
 
         Args:
@@ -150,8 +153,14 @@ class Method(nn.Module):
         return Output(logits, presence, features, fused, coarser=coarser)
 
     def losses(self, output: Output, batch: Batch, clock: Clock) -> dict[str, LossTerm]:
-        """The summands of the objective, each a scalar multiplied by its weight."""
-        return {"task": LossTerm(self.task.loss_over(output.scales, batch.target), "task")}
+        """The summands of the objective, each a scalar multiplied by its weight.
+
+        A network of some of the run's modalities, see `Blueprint.alone`, meets samples that have none of them: they
+        stay out of the task's loss.
+        """
+        seen = batch.observed.any(dim=1)  # on the CPU, so that asking does not wait for a device
+        keep = None if bool(seen.all()) else seen.to(output.logits.device)
+        return {"task": LossTerm(self.task.loss_over(output.scales, batch.target, keep), "task")}
 
     def on_fit_start(self, fit: FitContext) -> None:
         """Train or load a teacher, build an index, fit latent codes."""

@@ -102,9 +102,16 @@ class Task(nn.Module, ABC):
         """The target for logits of another spatial size; as it stands, for logits without one, the target itself."""
         return target
 
-    def loss_over(self, scales: Sequence[Tensor], target: Tensor) -> Tensor:
-        """The sum of the losses of several logits, (B, C, h, w) each at a size of its own; of one as of `loss`."""
-        losses = [self.loss(logits, self.at(target, tuple(logits.shape[2:]))) for logits in scales]
+    def loss_over(self, scales: Sequence[Tensor], target: Tensor, keep: Tensor | None = None) -> Tensor:
+        """The sum of the losses of several logits, (B, C, h, w) each at a size of its own; of one as of `loss`.
+
+        Args:
+            scales: Logits, the finest first.
+            target: Of the whole batch, at its own size.
+            keep: (B,) bool; where given, `subset_loss` takes the place of `loss`.
+        """
+        pairs = [(logits, self.at(target, tuple(logits.shape[2:]))) for logits in scales]
+        losses = [self.loss(*pair) if keep is None else self.subset_loss(*pair, keep) for pair in pairs]
         return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
 
     @abstractmethod

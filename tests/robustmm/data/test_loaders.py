@@ -188,3 +188,36 @@ def test_errors__of_worker_processes_are_as_short_as_those_of_this_one(workers):
     with pytest.raises(DataError) as caught:
         next(batches)
     assert str(caught.value) == "b.png: is truncated; mend it"
+
+
+def two_columns() -> PartLoader:
+    """Samples of two modalities; the second is missing in odd places."""
+    observed = torch.tensor([[True, row % 2 == 0] for row in range(6)])
+    inputs = {name: torch.arange(6.0)[:, None].expand(6, 2) + 10 * place for place, name in enumerate(("rgb", "ir"))}
+    data = ArrayDataset(inputs, torch.arange(6), [f"s{row}" for row in range(6)], observed)
+    modalities = (*MODALITIES, Modality("ir", "vector", (2,)))
+    return PartLoader(Part(data, range(6)), modalities, batch_size=3)
+
+
+def test_only__gives_the_same_samples_with_some_columns_and_leaves_none_out():
+    whole = two_columns()
+    chosen = whole.only(["ir"])
+    for full, own in zip([*whole.training(1), *whole.ordered()], [*chosen.training(1), *chosen.ordered()], strict=True):
+        assert own.modalities == ("ir",)
+        assert own.index.tolist() == full.index.tolist()
+        assert torch.equal(own.inputs["ir"], full.inputs["ir"])
+        assert torch.equal(own.observed, full.observed[:, 1:])
+    assert not all(batch.observed.all() for batch in chosen.ordered())
+    assert next(chosen.without_augmentation().ordered()).modalities == ("ir",)
+    assert next(whole.without_augmentation().ordered()).modalities == ("rgb", "ir")
+
+
+def test_only__of_all_columns_is_the_loader_itself():
+    whole = two_columns()
+    assert whole.only(("rgb", "ir")) is whole
+
+
+def test_only__takes_its_columns_of_what_a_plan_keeps():
+    keep = torch.tensor([[True, False]] * 3 + [[True, True]] * 3)
+    batches = two_columns().only(["rgb"]).training(0, indices=torch.arange(6), keep=keep)
+    assert all(batch.keep.tolist() == [[True]] * len(batch) for batch in batches)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from robustmm import Method, Metric
 from robustmm.engine.fit import Fit
@@ -65,3 +66,43 @@ def test_teacher__is_scored_on_the_complete_input_alone(setup, tmp_path, monkeyp
     with pytest.raises(InterruptedError):
         own.method.on_fit_start(Fit(own))
     assert asked == [[("rgb", "depth", "ir")]]
+
+
+class TaughtByOne(Method):
+    """Trains a network of one modality first."""
+
+    def __init__(self, blueprint) -> None:
+        super().__init__(blueprint)
+        self.teacher = [Method(blueprint.alone("depth"))]
+
+    def on_fit_start(self, fit) -> None:
+        fit.train("teacher_depth", self.teacher[0])
+
+
+def taught(setup, folder, change) -> dict[str, torch.Tensor]:
+    """Weights of the teacher where every third sample lacks its modality, after ``change`` of the data."""
+    own = setup(make_method=TaughtByOne).trainer(folder)
+    for loader in (own.train, own.validation):
+        arrays = loader.part.dataset
+        arrays.observed[::3, 1] = False
+        change(arrays)
+    own.method.on_fit_start(Fit(own))
+    return own.method.teacher[0].state_dict()
+
+
+def test_teacher_of_one_modality__learns_from_the_samples_that_have_it_alone(setup, tmp_path):
+    def other_labels(arrays) -> None:
+        arrays.target[::3] = (arrays.target[::3] + 1) % 3
+
+    def other_inputs(arrays) -> None:
+        arrays.inputs["rgb"].mul_(3)
+
+    def other_labels_of_those_that_count(arrays) -> None:
+        arrays.target[1::3] = (arrays.target[1::3] + 1) % 3
+
+    expected = taught(setup, tmp_path / "as it is", lambda arrays: None)
+    for change in (other_labels, other_inputs):
+        found = taught(setup, tmp_path / change.__name__, change)
+        assert all(torch.equal(found[name], value) for name, value in expected.items())
+    other = taught(setup, tmp_path / "counting", other_labels_of_those_that_count)
+    assert not all(torch.equal(other[name], value) for name, value in expected.items())

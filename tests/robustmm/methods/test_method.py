@@ -1,5 +1,7 @@
 """The method contract as it stands."""
 
+from dataclasses import replace
+
 import pytest
 import tiny_models as tiny
 import torch
@@ -67,3 +69,20 @@ def test_blueprint__gives_fresh_parts_each_time():
     first, second = Method(blueprint), Method(blueprint)
     assert not {id(p) for p in first.parameters()} & {id(p) for p in second.parameters()}
     assert first.task is second.task
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_network_of_one_modality__leaves_samples_without_it_out_of_its_loss(dense):
+    torch.manual_seed(0)
+    method = Method(tiny.blueprint(2, dense=dense).alone("depth"))
+    data = tiny.batch(2, dense=dense)
+    observed = data.observed.clone()
+    observed[[1, 4], 1] = False
+    own = replace(data, observed=observed).only(["depth"])
+    output = method(own.inputs, own.observed, size=method.task.target_size(own.target))
+    found = method.losses(output, own, tiny.clock())["task"].value
+    rows = own.observed[:, 0]
+    torch.testing.assert_close(found, method.task.loss(output.logits[rows], own.target[rows]))
+    nothing = replace(own, observed=torch.zeros_like(own.observed))
+    empty = method.losses(method(own.inputs, nothing.observed, size=tuple(own.target.shape[1:])), nothing, tiny.clock())
+    assert empty["task"].value.item() == 0
