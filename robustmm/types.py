@@ -66,7 +66,8 @@ class Sample(TypedDict):
     Args:
         inputs: Modality -> tensor of the modality's shape, raw units; collating makes it float32, so that pictures may
             stay 8-bit until then.
-        target: Class index () int64, or a label map (H, W) int64 with `VOID` where no label is.
+        target: Class index () int64, or a label map (H, W) int64 with `VOID` where no label is; of regression float, ()
+            or (T,).
         id: Stable name of the sample.
     """
 
@@ -82,7 +83,7 @@ class Batch:
     Args:
         inputs: Every modality of the run in column order, each (B, ...), zeros where absent.
         observed: (B, M) bool: what the data really have.
-        target: (B,) or (B, H, W) int64.
+        target: (B,) or (B, H, W) int64; of regression float, (B,) or (B, T).
         ids: Stable names, B of them.
         index: (B,) int64 position of each sample in its part of the data set.
         keep: (B, M) bool: all that a balancer's plan of the epoch lets be shown; None where it withholds nothing.

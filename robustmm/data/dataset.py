@@ -37,7 +37,7 @@ class DataSplits:
     Args:
         modalities: In column order.
         task: Name of the task that fits, such as ``classification``.
-        classes: Class names; index = label.
+        classes: Class names; index = label. Of regression the names of the target quantities.
         train: Training part.
         test: Test part; never used for selection.
         validation: Validation part; None where the data set has none, then it is carved from ``train``.
@@ -65,7 +65,7 @@ class ArrayDataset:
 
     Args:
         inputs: Modality -> (N, ...) tensor in the modality's raw units.
-        target: (N,) int64, or (N, H, W).
+        target: (N,) int64, or (N, H, W); of regression float, (N,) or (N, T).
         ids: N stable names.
         observed: (N, M) bool in the order of ``inputs``; None where everything is there.
         augment: Optional ``(sample, generator) -> sample``, for training.
