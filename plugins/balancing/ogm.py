@@ -53,18 +53,14 @@ class OGMOptions(Options):
         return self
 
 
-def leading_coefficient(score: Tensor, alpha: float) -> Tensor:
-    """Gradient factor of each modality: below 1 for those that lead, 1 for the others.
-
-    With rho_u = s_u / mean of the other present scores, the factor is 1 - tanh(alpha rho_u) where rho_u > 1. It jumps
-    from 1 to 1 - tanh(alpha) there. Equal scores damp nobody; the release damps audio then.
+def leading_ratio(score: Tensor) -> Tensor:
+    """By how much each modality leads: rho_u = s_u / mean of the other present scores where that is above 1, else 1.
 
     Args:
         score: (M,), at least 0, NaN for a modality without one.
-        alpha: At least 0.
 
     Returns:
-        (M,) in [0, 1]; all 1 unless two modalities have a score.
+        (M,) at least 1; all 1 unless two modalities have a score, and for equal ones.
 
     Source:
         OGM-GE (CVPR 2022) for two modalities; the mean of the others is this project's rule for more.
@@ -74,7 +70,27 @@ def leading_coefficient(score: Tensor, alpha: float) -> Tensor:
     others = (known.sum() - known) / (present.sum() - 1).clamp_min(1)
     ratio = known / others.clamp_min(SMALLEST_SCORE)
     leads = present & (ratio > 1 + SMALLEST_LEAD) & (present.sum() > 1)
-    return torch.where(leads, 1 - torch.tanh(alpha * ratio), torch.ones_like(known))
+    return ratio.where(leads, 1.0)
+
+
+def leading_coefficient(score: Tensor, alpha: float) -> Tensor:
+    """Gradient factor of each modality: below 1 for those that lead, 1 for the others.
+
+    The factor is 1 - tanh(alpha rho_u) where rho_u of `leading_ratio` is above 1. It jumps from 1 to 1 - tanh(alpha)
+    there. Equal scores damp nobody; the release damps audio then.
+
+    Args:
+        score: (M,), at least 0, NaN for a modality without one.
+        alpha: At least 0.
+
+    Returns:
+        (M,) in [0, 1]; all 1 unless two modalities have a score.
+
+    Source:
+        OGM-GE (CVPR 2022).
+    """
+    ratio = leading_ratio(score)
+    return torch.where(ratio > 1, 1 - torch.tanh(alpha * ratio), torch.ones_like(ratio))
 
 
 class OGM(Balancer):
