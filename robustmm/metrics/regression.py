@@ -15,13 +15,13 @@ class PairMoments(NamedTuple):
     """Moments of pairs of prediction and target.
 
     Args:
-        count: Samples.
+        samples: How many.
         mean: Of predictions and of targets, (2, T) float64.
         products: Sums of products of the centred values, prediction by prediction, target by target, and prediction by
             target, (3, T) float64.
     """
 
-    count: int
+    samples: int
     mean: Tensor
     products: Tensor
 
@@ -41,18 +41,18 @@ def merge_moments(first: PairMoments, second: PairMoments) -> PairMoments:
     Source:
         T. Chan, G. Golub and R. LeVeque, 1979: exact, and without the cancellation of plain sums of squares.
     """
-    count = first.count + second.count
+    count = first.samples + second.samples
     if count == 0:
         return first
     step = second.mean - first.mean
-    share = second.count / count
-    added = torch.stack([step[0] ** 2, step[1] ** 2, step[0] * step[1]]) * (first.count * share)
+    share = second.samples / count
+    added = torch.stack([step[0] ** 2, step[1] ** 2, step[0] * step[1]]) * (first.samples * share)
     return PairMoments(count, first.mean + step * share, first.products + second.products + added)
 
 
 def correlation(moments: PairMoments) -> Tensor:
     """Pearson's correlation of prediction and target, (T,) in [-1, 1]; NaN where one of them is constant."""
     spread = moments.products[:2]
-    constant = spread <= moments.count * (CONSTANT_SHARE * moments.mean).square()
+    constant = spread <= moments.samples * (CONSTANT_SHARE * moments.mean).square()
     value = (moments.products[2] / spread.prod(dim=0).sqrt()).clamp(-1, 1)
     return value.masked_fill(constant.any(dim=0), torch.nan)

@@ -33,7 +33,7 @@ def test_correlation__is_that_of_scipy():
 @pytest.mark.parametrize("sizes", [(1, 39), (20, 0, 20), (0, 40), (13, 26, 1)])
 def test_moments__add_up_from_parts(sizes):
     whole, parts = merged(40), merged(*sizes)
-    assert parts.count == 40
+    assert parts.samples == 40
     torch.testing.assert_close(parts.mean, whole.mean)
     torch.testing.assert_close(parts.products, whole.products)
 
