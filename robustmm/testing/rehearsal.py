@@ -75,7 +75,7 @@ def rehearse(
         at = clock(epoch, epoch, epochs=EPOCHS, steps_per_epoch=1)
         data = batch(setting, seed=epoch)
         method.zero_grad(set_to_none=True)
-        output = method(data.inputs, mixed_presence(setting.count), size=setting.size)
+        output = method.train_output(data, mixed_presence(setting.count))
         terms = method.losses(output, data, at)
         torch.autograd.backward(total(terms))
         watch(terms)
