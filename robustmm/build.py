@@ -214,8 +214,8 @@ def _blueprint(
                 trunk.scalers.get_submodule(name).set(mean, variance)  # type: ignore[operator]  # a Scaler's own method
         return trunk
 
-    def new_head(channels: tuple[int, ...]) -> Any:
-        return make_head(channels=channels, num_outputs=task.num_outputs)
+    def new_head(channels: tuple[int, ...], outputs: int | None = None) -> Any:
+        return make_head(channels=channels, num_outputs=task.num_outputs if outputs is None else outputs)
 
     return Blueprint(modalities, task, make_trunk, new_head, samples)
 

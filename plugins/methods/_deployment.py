@@ -13,4 +13,4 @@ def shared_blueprint(method: Method, modalities: tuple[Modality, ...]) -> Bluepr
     def trunk(*, only: Sequence[str] | None = None, fused: bool = True) -> Trunk:
         return method.trunk
 
-    return Blueprint(modalities, method.task, trunk, lambda channels: method.head)
+    return Blueprint(modalities, method.task, trunk, lambda channels, outputs=None: method.head)

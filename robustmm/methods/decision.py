@@ -56,9 +56,15 @@ class DecisionMethod(Method):
 
     head: SeparateHeads
 
-    def __init__(self, blueprint: Blueprint) -> None:
+    def __init__(self, blueprint: Blueprint, *, outputs: int | None = None) -> None:
+        """Build the networks.
+
+        Args:
+            blueprint: See `Blueprint`.
+            outputs: Of each head, where opinions are other than logits; None means the task's.
+        """
         trunk = blueprint.make_trunk(fused=False)
-        super().__init__(blueprint, trunk=trunk, head=SeparateHeads(blueprint.make_heads(trunk)))
+        super().__init__(blueprint, trunk=trunk, head=SeparateHeads(blueprint.make_heads(trunk, outputs)))
 
     def readout(self, features: Features, fused: list[Tensor], presence: Tensor, size: tuple[int, ...]) -> Output:
         """See `Method.readout`."""

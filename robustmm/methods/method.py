@@ -28,6 +28,18 @@ class MakeTrunk(Protocol):
         """
 
 
+class MakeHead(Protocol):
+    """A new head of the configured kind."""
+
+    def __call__(self, channels: tuple[int, ...], outputs: int | None = None) -> Head:
+        """Build it.
+
+        Args:
+            channels: Of the levels that it reads.
+            outputs: Channels of what it gives; None means as many as the task's logits have.
+        """
+
+
 @dataclass(frozen=True)
 class Blueprint:
     """What a method builds its networks from: fresh parts of the configured kind, as many as it needs.
@@ -36,14 +48,14 @@ class Blueprint:
         modalities: In column order.
         task: Shared by every network of the run.
         make_trunk: See `MakeTrunk`.
-        make_head: A new head for levels with these channels.
+        make_head: See `MakeHead`.
         samples: Size of the training part.
     """
 
     modalities: tuple[Modality, ...]
     task: Task
     make_trunk: MakeTrunk
-    make_head: Callable[[tuple[int, ...]], Head]
+    make_head: MakeHead
     samples: int = 0
 
     def alone(self, name: str) -> Blueprint:
@@ -51,9 +63,12 @@ class Blueprint:
         own = tuple(modality for modality in self.modalities if modality.name == name)
         return replace(self, modalities=own, make_trunk=partial(self.make_trunk, only=(name,)))
 
-    def make_heads(self, trunk: Trunk) -> nn.ModuleDict:
-        """A new head per modality, for the levels that the trunk's encoders give."""
-        return nn.ModuleDict({name: self.make_head(channels) for name, channels in trunk.feature_channels.items()})
+    def make_heads(self, trunk: Trunk, outputs: int | None = None) -> nn.ModuleDict:
+        """A new head per modality, for the levels that the trunk's encoders give; ``outputs`` as for `MakeHead`."""
+        make: Callable[[tuple[int, ...]], Head] = self.make_head
+        if outputs is not None:
+            make = partial(self.make_head, outputs=outputs)
+        return nn.ModuleDict({name: make(channels) for name, channels in trunk.feature_channels.items()})
 
 
 class Evaluate(Protocol):

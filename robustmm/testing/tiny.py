@@ -221,8 +221,8 @@ def blueprint(setting: Setting, *, names: Sequence[str] | None = None, norm: boo
             return DenseTrunk(chosen, fused=fused, norm=norm)
         return late_trunk(chosen, fused=fused, norm=norm)
 
-    def make_head(channels: tuple[int, ...]) -> LinearHead:
-        return LinearHead(channels, task.num_outputs)
+    def make_head(channels: tuple[int, ...], outputs: int | None = None) -> LinearHead:
+        return LinearHead(channels, task.num_outputs if outputs is None else outputs)
 
     return Blueprint(modalities, task, make_trunk, make_head, samples=SIZE)
 

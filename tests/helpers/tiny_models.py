@@ -179,7 +179,10 @@ def blueprint(count: int, *, dense: bool = False, task: Task | None = None) -> B
         fusion = ConcatFusion([WIDTH] * len(chosen)) if fused else NoFusion()
         return LateTrunk(chosen, encoders, fusion, MissingPolicy())
 
-    return Blueprint(modalities, task, make_trunk, lambda channels: LinearHead(channels, task.num_outputs), 40)
+    def make_head(channels: tuple[int, ...], outputs: int | None = None) -> Head:
+        return LinearHead(channels, task.num_outputs if outputs is None else outputs)
+
+    return Blueprint(modalities, task, make_trunk, make_head, 40)
 
 
 def _vector_encoder() -> Encoder:
