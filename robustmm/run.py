@@ -22,7 +22,7 @@ from robustmm.engine import checkpoint
 from robustmm.engine.adapt import evaluate_adapted
 from robustmm.engine.callbacks import Callback, RunInfo
 from robustmm.engine.evaluate import evaluate_combinations
-from robustmm.engine.fit import Fit
+from robustmm.engine.fit import DryFit, Fit
 from robustmm.engine.interrupt import Interrupt
 from robustmm.engine.run_folder import RunFolder, new_folder, unfinished_folder
 from robustmm.engine.train import Trainer
@@ -226,6 +226,7 @@ def dry_run(config: RunConfig, registry: Registry) -> str:
     assembly = assemble(config, registry)
     place(assembly.method, fabric, config.train)
     trainer = make_trainer(assembly, fabric, Path(os.devnull), (), Interrupt())
+    assembly.method.on_fit_start(DryFit(trainer))
     trainer.dry_step()
     method, chosen = assembly.method, assembly.combinations
     evaluate_combinations(method, islice(assembly.loader("test").ordered(), 1), fabric.device, combinations=chosen)

@@ -63,3 +63,11 @@ class Fit:
         if distributed.rank() == 0:
             for callback in self.trainer.callbacks:
                 callback.on_message(text)
+
+
+class DryFit(Fit):
+    """The answer of a dry run: other networks are there and loaded where they are to be, but not trained."""
+
+    def train(self, name: str, method: Method, *, epochs: int | None = None) -> None:
+        """Leave the network as it was built."""
+        method.to(self.trainer.fabric.device)
