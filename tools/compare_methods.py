@@ -29,7 +29,8 @@ CONFIG = "configs/base/handwritten.yaml"
 SHORT = (
     "task=classification",
     "data.modalities=[fourier,karhunen,morphological]",
-    "train.epochs=6",
+    "data.batch_size=128",
+    "train.epochs=4",
     "train.threads=1",
     "train.log_every=1000",
     "train.checkpoint_every=1000",
@@ -42,6 +43,11 @@ NEEDED: Mapping[tuple[str, str], Sequence[str]] = {
     ("method", "dmrnet"): ("method.warmup_epochs=2",),
     ("method", "mmanet"): ("method.warmup_epochs=2", "method.mining_first=0", "method.mining_last=1"),
     ("method", "one_stage_distillation"): ("method.available=fourier",),
+    ("balancer", "arl"): ("balancer.first_epoch=1",),
+    ("balancer", "opm"): ("balancer.warmup_epochs=1",),
+    ("balancer", "g_blending"): ("balancer.super_epoch=2", "balancer.trial_epochs=1"),
+    ("balancer", "sample_valuation"): ("balancer.warmup_epochs=1",),
+    ("balancer", "diagnosing_relearning"): ("balancer.every=1",),
 }
 
 
