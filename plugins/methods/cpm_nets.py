@@ -173,6 +173,7 @@ class CPMNets(Method):
         self.table = nn.Parameter(torch.empty(blueprint.samples, code_size))
         nn.init.xavier_uniform_(self.table, gain=1 / code_lr_factor)
         self.register_buffer("labels", torch.full((blueprint.samples,), UNKNOWN))
+        self._all_known = False
 
     @property
     def codes(self) -> Tensor:
@@ -192,13 +193,14 @@ class CPMNets(Method):
         return Output(logits, shown, features, [own])
 
     def _note_labels(self, index: Tensor, target: Tensor) -> None:
-        """Remember labels of this process's samples, and of the others', which agree on whether all are known."""
-        if not bool((self.labels == UNKNOWN).any()):
+        """Remember labels of this process's samples and of the others', so that all of them know the same."""
+        if self._all_known:
             return
         own = torch.zeros_like(self.labels).index_fill_(0, index, 1)  # a sample may come twice in an epoch
         met = all_reduce_sum(own)
         labels = all_reduce_sum(torch.zeros_like(self.labels).index_copy_(0, index, target))
         self.labels.copy_(torch.where(met > 0, labels // met.clamp_min(1), self.labels))
+        self._all_known = bool((self.labels != UNKNOWN).all())
 
     def losses(self, output: Output, batch: Batch, clock: Clock) -> dict[str, LossTerm]:
         """See `Method.losses`: of decoders on fixed codes, or of codes with fixed decoders, whose turn it is."""

@@ -172,8 +172,7 @@ class OneStageDistillation(Method):
         own = (*self.privileged, *([available] if self.two_stage else [])) if needs_heads else ()
         widths = {name: (*trunk.finer_channels, trunk.widths[name]) for name in own}
         self.own_heads = torch.nn.ModuleDict({name: blueprint.make_head(width) for name, width in widths.items()})
-        self._teachers: dict[str, Method]
-        object.__setattr__(self, "_teachers", {})
+        self._teachers: dict[str, Method] = {}  # in a dict they are no part of weights, mode and optimiser
 
     def on_fit_start(self, fit: FitContext) -> None:
         """Train or load a teacher per privileged modality, then freeze it; without transfer there is none."""
@@ -187,8 +186,7 @@ class OneStageDistillation(Method):
             else:
                 fit.train(f"teacher_{name}", teacher, epochs=self._teacher_epochs)
             teacher.eval().requires_grad_(False)
-        # Past nn.Module's registration: weights, mode and optimiser of this method must not include teachers.
-        object.__setattr__(self, "_teachers", teachers)
+        self._teachers = teachers
 
     def readout(self, features: Features, fused: list[Tensor], presence: Tensor, size: tuple[int, ...]) -> Output:
         """See `Method.readout`."""
@@ -318,9 +316,9 @@ class OneStageDistillation(Method):
 
     def deployable(self) -> Method:
         """Stems, translators and the fused head, shared with this method."""
-        deployed = copy.copy(super().deployable())
-        deployed._modules = {**deployed._modules, "own_heads": torch.nn.ModuleDict()}
-        object.__setattr__(deployed, "_teachers", {})
+        deployed = copy.copy(self)  # shares every other part
+        deployed._modules = {**self._modules, "own_heads": torch.nn.ModuleDict(), "unimodal_heads": None}
+        deployed._teachers = {}
         return deployed
 
     def method_state(self) -> dict[str, Any]:

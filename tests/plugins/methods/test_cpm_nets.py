@@ -349,7 +349,7 @@ def test_search__more_steps_never_reconstruct_worse():
     errors = []
     for steps in (1, 10, 100, 1000):
         codes = find_codes(method.trunk.reconstruct, views, shown, size=6, steps=steps, lr=0.01)
-        errors.append(float(reconstruction_error(method.trunk.reconstruct(codes), views, shown).sum()))
+        errors.append(reconstruction_error(method.trunk.reconstruct(codes), views, shown).sum().item())
     assert errors == sorted(errors, reverse=True)
 
 

@@ -436,7 +436,7 @@ def test_order_of_modalities__does_not_matter():
             width = method.trunk.widths["m0"]
             state["head.linear.weight"] = state["head.linear.weight"].roll(width, dims=1)
             method.load_state_dict(state)
-            object.__setattr__(method, "_teachers", teachers)
+            method._teachers = teachers
         found.append(terms_of(method, data)[1])
     for name, term in found[0].items():
         torch.testing.assert_close(found[1][name].value, term.value)
