@@ -299,8 +299,8 @@ class AGM(Balancer):
         same = "task" in terms and torch.allclose(terms["task"].value, plain, rtol=SAME_LOSS, equal_nan=True)
         if not same:
             raise RunFailed(
-                "balancer 'agm' puts parts of the logits into the task's loss, and this method's term 'task' is "
-                "another loss; choose another balancer or method"
+                "balancer 'agm' puts parts of the logits into the task's loss, and this method has another loss in its "
+                "place; choose another balancer or method"
             )
         self._checked = True
 

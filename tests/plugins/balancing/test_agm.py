@@ -329,10 +329,11 @@ def test_side_outputs__keep_their_loss():
     assert view.method.trunk.training
 
 
-def test_another_task_loss__is_refused_instead_of_replaced():
+@pytest.mark.parametrize("name", ["task", "unimodal"])
+def test_another_task_loss__is_refused_instead_of_replaced(name):
     view = view_of(2)
-    terms = {"task": LossTerm(view.output.logits.square().mean(), "task")}
-    with pytest.raises(RunFailed, match="this method's term 'task' is another loss"):
+    terms = {name: LossTerm(view.output.logits.square().mean(), "task")}
+    with pytest.raises(RunFailed, match="this method has another loss in its place"):
         AGM().weigh(terms, view)
 
 
