@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from robustmm.adaptation.adapter import Adapter
 from robustmm.adaptation.stream import REPAIR
 from robustmm.balancing.balancer import Balancer
+from robustmm.builder import Builder
 from robustmm.config.capabilities import check_capabilities
-from robustmm.config.component import ComponentSection
-from robustmm.config.schema import DEFAULT_ENCODER, MODALITY_KINDS, RunConfig
+from robustmm.config.schema import RunConfig
 from robustmm.data.loaders import PartLoader
 from robustmm.data.parts import Parts, split_parts
 from robustmm.engine.optim import Schedule
@@ -23,27 +23,19 @@ from robustmm.engine.recipe import Recipe
 from robustmm.engine.scores import directions_of
 from robustmm.errors import ConfigError, did_you_mean
 from robustmm.masks import AGGREGATES, CombinationSampler, all_combinations, combination_name, parse_combination
-from robustmm.methods.method import Blueprint, Method
+from robustmm.methods.method import Method
 from robustmm.metrics.metric import Metric
-from robustmm.models.encoder import Encoder
-from robustmm.models.fusion import NoFusion
-from robustmm.models.missing import MissingPolicy
 from robustmm.models.scaler import Moments
-from robustmm.models.trunk import Trunk, TrunkParts
+from robustmm.network import MeanAndVariance, check_encoder_names, make_blueprint
 from robustmm.registry import Component, Registry
 from robustmm.seeding import generator_for, seed_everything
 from robustmm.tasks.task import Task
-from robustmm.types import Batch, Combination, Modality
+from robustmm.types import Batch, Combination
 
-#: Encoder of a modality that the configuration does not name, by the modality's kind.
-DEFAULT_ENCODERS = {"vector": "mlp", "sequence": "cnn1d", "image": "small_cnn", "spectrogram": "small_cnn"}
 #: With more modalities than this, combinations to evaluate must be named: 4095 is a long evaluation already.
 MOST_FOR_ALL = 12
-
 #: What a balancer requires that trains a head per modality beside the model's own.
 UNIMODAL_HEADS = "unimodal_heads"
-
-Moments2 = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -99,33 +91,6 @@ class Assembly:
         return directions_of(self.method.task, self.make_metrics())
 
 
-class Builder:
-    """Builds components through the registry and remembers which acted where.
-
-    Args:
-        registry: Of the loaded plugins.
-    """
-
-    def __init__(self, registry: Registry) -> None:
-        self.registry = registry
-        self.used: dict[str, Component] = {}
-
-    def component(self, place: str, kind: str, section: ComponentSection | str) -> Callable[..., Any]:
-        """The build function of a section, or of a name with default options, with its options filled in."""
-        name = section if isinstance(section, str) else section.name
-        component = self.registry.get(kind, name)
-        options = component.options() if isinstance(section, str) else section.options
-        self.used[place] = component
-        return lambda **context: component.build(
-            **context, **{key: getattr(options, key) for key in options_of(options)}
-        )
-
-
-def options_of(options: Any) -> list[str]:
-    """Names of an options object's fields."""
-    return list(type(options).model_fields)
-
-
 def assemble(config: RunConfig, registry: Registry, *, fit_scalers: bool = True) -> Assembly:
     """Build a run.
 
@@ -147,13 +112,13 @@ def assemble(config: RunConfig, registry: Registry, *, fit_scalers: bool = True)
         carve_seed=config.data.validation.seed,
         modalities=config.data.modalities,
     )
-    _check_encoder_names(config, [modality.name for modality in splits.modalities])
+    check_encoder_names(config, [modality.name for modality in splits.modalities])
     task: Task = builder.component("task", "task", config.task or splits.task)(classes=parts.classes)
     if fit_scalers and task.needs_targets:
         task.fit(parts.train.targets())
     statistics = scaler_statistics(parts, config.data.batch_size) if fit_scalers else {}
     seed_everything(config.seed, "weights")
-    blueprint = _blueprint(config, builder, parts.modalities, task, statistics, len(parts.train))
+    blueprint = make_blueprint(config, builder, parts.modalities, task, statistics, len(parts.train))
     method: Method = builder.component("method", "method", config.method)(blueprint=blueprint)
     names = tuple(modality.name for modality in parts.modalities)
     sampler_section = config.sampler or method.sampler
@@ -180,111 +145,7 @@ def assemble(config: RunConfig, registry: Registry, *, fit_scalers: bool = True)
     return assembly
 
 
-def _blueprint(
-    config: RunConfig,
-    builder: Builder,
-    modalities: tuple[Modality, ...],
-    task: Task,
-    statistics: Mapping[str, Moments2],
-    samples: int,
-) -> Blueprint:
-    make_encoders = {modality.name: _encoder_factory(config, builder, modality) for modality in modalities}
-    make_trunk_of = builder.component("trunk", "trunk", config.model.trunk)
-    make_fusion = builder.component("fusion", "fusion", config.model.fusion)
-    make_policy = builder.component("missing_policy", "missing_policy", config.model.missing_policy)
-    make_head = builder.component("head", "head", config.model.head or _own_head(config, builder) or task.default_head)
-    _check_form(builder, task, modalities)
-    parts = TrunkParts(
-        modalities,
-        task.dense,
-        make_encoder=lambda name: make_encoders[name](),
-        make_fusion=lambda channels: make_fusion(channels=channels),
-        make_policy=lambda channels: make_policy(channels=channels),
-        skip_absent=config.model.skip_absent,
-    )
-
-    def make_trunk(*, only: Sequence[str] | None = None, fused: bool = True) -> Trunk:
-        chosen = [modality for modality in modalities if only is None or modality.name in only]
-        own = replace(parts, modalities=tuple(chosen))
-        if not fused:
-            own = replace(own, make_fusion=lambda channels: NoFusion(), make_policy=lambda channels: MissingPolicy())
-        trunk: Trunk = make_trunk_of(parts=own)
-        for name, (mean, variance) in statistics.items():
-            if name in trunk.modalities:
-                trunk.scalers.get_submodule(name).set(mean, variance)  # type: ignore[operator]  # a Scaler's own method
-        return trunk
-
-    def new_head(channels: tuple[int, ...], outputs: int | None = None) -> Any:
-        return make_head(channels=channels, num_outputs=task.num_outputs if outputs is None else outputs)
-
-    return Blueprint(modalities, task, make_trunk, new_head, samples)
-
-
-def _own_head(config: RunConfig, builder: Builder) -> str | None:
-    """The head that the method requires by name, which is then its default."""
-    required = builder.registry.get("method", config.method.name).requires
-    return next((capability.removeprefix("head:") for capability in required if capability.startswith("head:")), None)
-
-
-def _check_form(builder: Builder, task: Task, modalities: Sequence[Modality]) -> None:
-    """Refuse trunk, head and fusion that are not for the task's form, global or dense, and modalities that are no maps.
-
-    Raises:
-        ConfigError: names every such part, and what to use instead.
-    """
-    problems = []
-    form = "dense" if task.dense else "global"
-    for kind, wanted in (("trunk", form), ("head", form), ("fusion", "map" if task.dense else "vector")):
-        component = builder.used[kind]
-        if component.suits and wanted not in component.suits:
-            fitting = [one.name for one in builder.registry.all(kind) if not one.suits or wanted in one.suits]
-            problems.append(
-                f"model.{kind}: '{component.name}' is for {' or '.join(sorted(component.suits))} "
-                f"{'features' if kind == 'fusion' else 'prediction'}, and the task '{builder.used['task'].name}' is "
-                f"{form}; use one of {', '.join(fitting)}"
-            )
-    if task.dense:
-        problems += [
-            f"data.modalities: '{one.name}' is of kind {one.kind}; dense prediction fuses maps, of kind image or "
-            f"spectrogram: leave it out"
-            for one in modalities
-            if len(one.shape) != 3
-        ]
-    if problems:
-        raise ConfigError(problems)
-
-
-def _check_encoder_names(config: RunConfig, names: Sequence[str]) -> None:
-    """Refuse an encoder that would act nowhere; one for a modality that the run leaves out may stay."""
-    problems = [
-        f"model.encoders.{key}: no modality '{key}'{did_you_mean(key, names)} (the data set has {', '.join(names)}; "
-        f"a kind such as vector or 'default' may stand for several)"
-        for key in config.model.encoders
-        if key not in (*names, *MODALITY_KINDS, DEFAULT_ENCODER)
-    ]
-    if problems:
-        raise ConfigError(problems)
-
-
-def _encoder_factory(config: RunConfig, builder: Builder, modality: Modality) -> Callable[[], Encoder]:
-    chosen = config.model.encoders
-    key = next((key for key in (modality.name, modality.kind, DEFAULT_ENCODER) if key in chosen), None)
-    section = DEFAULT_ENCODERS[modality.kind] if key is None else chosen[key]
-    make = builder.component(f"encoder of {modality.name}", "encoder", section)
-    component = builder.used[f"encoder of {modality.name}"]
-    if component.suits and modality.kind not in component.suits:
-        fitting = [c.name for c in builder.registry.all("encoder") if not c.suits or modality.kind in c.suits]
-        raise ConfigError(
-            [
-                f"model.encoders.{key or modality.name}: encoder '{component.name}' takes "
-                f"{' or '.join(sorted(component.suits))}, but modality '{modality.name}' is of kind {modality.kind}; "
-                f"use one of {', '.join(fitting)}"
-            ]
-        )
-    return lambda: make(modality=modality)
-
-
-def scaler_statistics(parts: Parts, batch_size: int) -> dict[str, Moments2]:
+def scaler_statistics(parts: Parts, batch_size: int) -> dict[str, MeanAndVariance]:
     """Mean and variance of each modality that is to be standardised, over the training part alone."""
     wanted = {
         modality.name: Moments(modality.scaling.invalid)

@@ -14,7 +14,8 @@ import yaml
 from lightning.fabric import Fabric
 
 from robustmm import distributed
-from robustmm.build import Assembly, Builder, assemble, device_facts
+from robustmm.build import Assembly, assemble, device_facts
+from robustmm.builder import Builder
 from robustmm.config.load import LoadedConfig
 from robustmm.config.render import to_yaml
 from robustmm.config.schema import RunConfig

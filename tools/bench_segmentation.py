@@ -41,7 +41,7 @@ from robustmm import (
     margin_aware_distillation,
     margin_weights,
 )
-from robustmm.build import Builder
+from robustmm.builder import Builder
 from robustmm.data.loaders import PartLoader
 from robustmm.data.parts import Part
 from robustmm.plugin_manager import get_plugins

@@ -238,5 +238,13 @@ class StepView:
 
 
 def added(terms: Mapping[str, LossTerm], losses: Mapping[str, Tensor], prefix: str) -> dict[str, LossTerm]:
-    """Terms with one more of role ``task`` for each modality, named ``<prefix>/<modality>``."""
-    return {**terms, **{f"{prefix}/{name}": LossTerm(loss, "task") for name, loss in losses.items()}}
+    """Terms with one more of role ``task`` for each modality, named ``<prefix>/<modality>``.
+
+    Raises:
+        RunFailed: the method has a term of that name.
+    """
+    more = {f"{prefix}/{name}": LossTerm(loss, "task") for name, loss in losses.items()}
+    for name in more:
+        if name in terms:
+            raise RunFailed(f"the balancer adds a loss term '{name}', and there is one; give its own another prefix")
+    return {**terms, **more}

@@ -191,7 +191,7 @@ def prepare(name: str, source: Path, target: Path) -> None:
 
 
 def _build(section: ComponentSection | str, registry: Registry) -> DataSplits:
-    from robustmm.build import Builder
+    from robustmm.builder import Builder
 
     splits: DataSplits = Builder(registry).component("dataset", "dataset", section)()
     return splits

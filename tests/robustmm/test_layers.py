@@ -18,6 +18,8 @@ LAYERS = (
     {"evaluation"},
     {"testing"},
     {"build"},
+    {"network"},
+    {"builder"},
     {"report"},
     {"launch"},
     {"engine"},
