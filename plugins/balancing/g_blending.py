@@ -116,7 +116,7 @@ def head_sums(method: Method, batch: Batch, output: Output) -> Tensor:
     losses = [task.sample_losses(output.logits, batch.target)]
     losses += [task.sample_losses(heads[name](output.features[name], size), batch.target) for name in batch.modalities]
     counted = torch.cat([torch.ones(len(batch), 1, dtype=torch.bool), batch.observed], dim=1)  # (B, M + 1)
-    kept = torch.stack(losses, dim=1).double().cpu().where(counted, 0.0)
+    kept = torch.stack(losses, dim=1).cpu().double().where(counted, 0.0)
     return torch.stack([kept.sum(dim=0), counted.sum(dim=0)], dim=1)
 
 

@@ -232,3 +232,40 @@ def test_forget__run_goes_on_and_resumes(setup, fit, same_state, tmp_path):
     )
     interrupted(make(tmp_path / "run", stop_after=7), fit)
     same_state(whole, fit(make(tmp_path / "run"), resume=True))
+
+
+# The strategies that use all of this
+
+
+def with_heads(blueprint) -> Method:
+    """Dropout, and a head per modality."""
+    method = Dropped(blueprint)
+    method.unimodal_heads = blueprint.make_heads(method.trunk)
+    return method
+
+
+STRATEGIES = {
+    "g_blending": {"super_epoch": 2, "trial_epochs": 1, "held_out": 0.2},
+    "sample_valuation": {"warmup_epochs": 1},
+    "diagnosing_relearning": {"every": 1, "rows_per_class": 1, "gap": "absolute", "reset_state": True},
+}
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize(("name", "options"), STRATEGIES.items())
+def test_strategy__resumed_in_mid_epoch_equals_an_uninterrupted_run(
+    setup, fit, same_state, build_registered, tmp_path, name, options, accumulate
+):
+    """The third of four epochs has a plan, weights or a pull behind it; a stop in its middle must not lose them."""
+    balancer = partial(build_registered, "balancer", name, **options)
+    make = setup(with_heads, balancer, recipe={"epochs": 4, "accumulate": accumulate}).trainer
+    whole = fit(make(tmp_path / "whole"))
+    plain = fit(setup(with_heads, recipe={"epochs": 4, "accumulate": accumulate}).trainer(tmp_path / "plain"))
+    assert any(
+        not torch.equal(*pair) for pair in zip(whole.method.parameters(), plain.method.parameters(), strict=True)
+    )
+    middle = next(step for step, epoch in whole.callbacks[0].steps if epoch == 2) + 1
+    interrupted(make(tmp_path / "run", stop_after=middle), fit)
+    resumed = make(tmp_path / "run")
+    same_state(whole, fit(resumed, resume=True))
+    assert checkpoint.load(whole.last)["balancer"].keys() == checkpoint.load(resumed.last)["balancer"].keys()
