@@ -34,6 +34,7 @@ DISTRIBUTIONS = {
     "pydantic-core": "pydantic",
     "annotated-types": "pydantic",
     "cv2": "opencv-python-headless",
+    "sklearn": "scikit-learn",
 }
 #: Functions that import a part of one library.
 IMPORTERS = {"import_smp": "segmentation_models_pytorch", "import_torchvision": "torchvision", "import_cv2": "cv2"}
