@@ -138,7 +138,7 @@ class OneLoss(Balancer):
             return terms
         losses = view.own_head_losses()
         kept = {name: term for name, term in terms.items() if term.role != "task"}
-        return added(kept, {name: losses[name] for name in self.names if name in losses}, "unimodal")
+        return added(kept, {name: losses[name] for name in self.names if name in losses}, "own_head")
 
     def backward(self, terms: Mapping[str, LossTerm], view: StepView) -> None:
         """See `Balancer.backward`; a batch without the modality has no term."""
@@ -236,7 +236,7 @@ class GBlending(Balancer):
             name: term._replace(value=joint * term.value) if term.role == "task" else term
             for name, term in terms.items()
         }
-        return added(scaled, {name: own[name] * loss for name, loss in view.own_head_losses().items()}, "unimodal")
+        return added(scaled, {name: own[name] * loss for name, loss in view.own_head_losses().items()}, "own_head")
 
     def state_dict(self) -> dict[str, Any]:
         """The weights, which are also what an estimate without a gain falls back on."""

@@ -344,19 +344,19 @@ def blending(*weights) -> GBlending:
 
 def test_weigh__scales_the_task_s_terms_and_adds_the_modalities_own():
     before, after, view = step_of(blending(0.5, 0.2, 0.3), torch.ones(8, 2).bool())
-    assert list(after) == ["task", "extra", "unimodal/rgb", "unimodal/depth"]
+    assert list(after) == ["task", "extra", "own_head/rgb", "own_head/depth"]
     assert after["extra"] == before["extra"]
     own = view.own_head_losses()
     assert after["task"].value.item() == pytest.approx(0.5 * before["task"].value.item())
-    assert after["unimodal/rgb"].value.item() == pytest.approx(0.2 * own["rgb"].item())
-    assert after["unimodal/depth"].value.item() == pytest.approx(0.3 * own["depth"].item())
+    assert after["own_head/rgb"].value.item() == pytest.approx(0.2 * own["rgb"].item())
+    assert after["own_head/depth"].value.item() == pytest.approx(0.3 * own["depth"].item())
 
 
 def test_weigh__modality_that_no_sample_shows_has_no_term():
     presence = tiny.shown(("rgb",), 2)
     presence = presence.clone()
     _, after, _ = step_of(blending(0.5, 0.2, 0.3), presence)
-    assert "unimodal/depth" not in after
+    assert "own_head/depth" not in after
 
 
 def test_weigh__before_an_estimate_and_where_nothing_is_contested_leaves_the_terms():
@@ -370,8 +370,8 @@ def test_one_loss__of_the_joint_head_is_plain_training_and_of_a_modality_its_own
     before, after, view = step_of(OneLoss(), torch.ones(8, 2).bool())
     assert after is before
     _, after, view = step_of(OneLoss(("depth",)), torch.ones(8, 2).bool())
-    assert list(after) == ["extra", "unimodal/depth"]
-    assert after["unimodal/depth"].value.item() == pytest.approx(view.own_head_losses()["depth"].item())
+    assert list(after) == ["extra", "own_head/depth"]
+    assert after["own_head/depth"].value.item() == pytest.approx(view.own_head_losses()["depth"].item())
 
 
 def test_one_loss__of_a_batch_without_the_modality_trains_nothing():
@@ -442,7 +442,7 @@ def test_run__in_mixed_precision_terms_are_float32():
     weigh = run.balancer.weigh
     run.balancer.weigh = lambda *given: terms.append(weigh(*given)) or terms[-1]
     run.train(mixed(run.setting), stop=2)
-    assert "unimodal/m0" in terms[-1]
+    assert "own_head/m0" in terms[-1]
     assert all(term.value.dtype == torch.float32 for one in terms for term in one.values())
     assert all(value.isfinite().all() for value in run.weights().values())
 
