@@ -21,7 +21,7 @@ from robustmm.data.parts import Parts, split_parts
 from robustmm.engine.optim import Schedule
 from robustmm.engine.recipe import Recipe
 from robustmm.engine.scores import directions_of
-from robustmm.errors import ConfigError, did_you_mean
+from robustmm.errors import ConfigError, PluginError, did_you_mean
 from robustmm.masks import AGGREGATES, CombinationSampler, all_combinations, combination_name, parse_combination
 from robustmm.methods.method import Method
 from robustmm.metrics.metric import Metric
@@ -123,7 +123,13 @@ def assemble(config: RunConfig, registry: Registry, *, fit_scalers: bool = True)
     names = tuple(modality.name for modality in parts.modalities)
     sampler_section = config.sampler or method.sampler
     sampler = builder.component("sampler", "sampler", sampler_section)(modalities=names)
-    balancer = builder.component("balancer", "balancer", config.balancer)()
+    balancer: object = builder.component("balancer", "balancer", config.balancer)()
+    if not isinstance(balancer, Balancer):
+        offered = builder.used["balancer"]
+        raise PluginError(
+            f"balancer '{offered.name}' of {offered.origin}: build gives {type(balancer).__name__}, which is no "
+            f"robustmm.Balancer; derive the class from it"
+        )
     if UNIMODAL_HEADS in builder.used["balancer"].requires:
         method.unimodal_heads = blueprint.make_heads(method.trunk)
     make_metrics = _metric_factory(config, builder, parts.classes, task.directions)

@@ -337,5 +337,6 @@ def robustmm_register_balancers(register: Callable[[Component], None]) -> None:
             source="Li et al., ICCV 2023, arXiv:2308.07686; code lihong2303/AGM_ICCV2023",
             fidelity="code",
             requires=frozenset({"class_probability"}),
+            conflicts=frozenset({"own_loss"}),
         )
     )

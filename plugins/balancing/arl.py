@@ -134,10 +134,7 @@ class ARL(Balancer):
         """Scale each encoder's gradients by one plus its weight."""
         if not self.apply_weights or self._warming_up(view) or not view.contested:
             return
-        for name, factor in zip(view.modalities, (1 + self.weights(view)).unbind(), strict=True):
-            gradients = [parameter.grad for parameter in view.groups[name] if parameter.grad is not None]
-            if gradients:
-                torch._foreach_mul_(gradients, factor.to(gradients[0].dtype))
+        view.scale_gradients(1 + self.weights(view))
 
     def weights(self, view: StepView) -> Tensor:
         """See `asymmetric_weights`, over the whole update and all processes."""

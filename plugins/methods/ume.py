@@ -97,6 +97,6 @@ def robustmm_register_methods(register: Callable[[Component], None]) -> None:
             fidelity="part",
             requires=frozenset({"separate_encoders"}),
             conflicts=frozenset({"stands_in"}),
-            provides=frozenset({"no_fusion"}),
+            provides=frozenset({"no_fusion", "own_loss"}),
         )
     )

@@ -32,6 +32,18 @@ class EpochPlan:
     indices: Tensor | None = None
     keep: Tensor | None = None
 
+    @classmethod
+    def again(cls, samples: int, positions: Tensor, keep: Tensor) -> EpochPlan:
+        """Every sample of the training part as it is, then some of them again, of which only a part is shown.
+
+        Args:
+            samples: Size of the training part.
+            positions: (N,) int64; one may stand there several times.
+            keep: (N, M) bool: what each of these may show.
+        """
+        whole = torch.ones(samples, keep.shape[1], dtype=torch.bool)
+        return cls(torch.cat([torch.arange(samples), positions.cpu()]), torch.cat([whole, keep.cpu()]))
+
 
 @dataclass(frozen=True)
 class Update:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from robustmm.masks import combination_table
 from robustmm.methods.method import Evaluate, Method
-from robustmm.methods.probes import logits_by_chunk
+from robustmm.methods.probes import alone_masks, logits_by_chunk, subset_logits
 from robustmm.models.modes import evaluating
 from robustmm.seeding import generator_for
 from robustmm.types import Batch, Clock, Output
@@ -126,6 +126,26 @@ class EpochView:
                 chunks = logits_by_chunk(self.method, batch, output, batch.observed & table[:, None])
                 scores = [score(own, batch.target) for chunk in chunks for own in chunk]
             yield batch, torch.stack(scores, dim=1)
+
+    def alone_losses(self) -> Tensor:
+        """The task's loss of every training sample by each modality alone, through the model's own fusion and head.
+
+        Returns:
+            (samples, M) float32 on the CPU, by position in the training part, the same on every process; NaN where the
+            sample does not have the modality.
+        """
+        index, losses = [], []
+        for batch, output in self.outputs(self.batches()):
+            with self.looking():
+                logits = subset_logits(self.method, output, alone_masks(output.presence), batch.inputs)
+                assert logits is not None  # inputs are at hand
+                own = [self.method.task.sample_losses(one.float(), batch.target) for one in logits]
+            index.append(batch.index)
+            losses.append(torch.stack(own, dim=1).float().cpu().masked_fill(~batch.observed, torch.nan))
+        table = torch.full((self.samples, len(self.modalities)), torch.nan)
+        if index:
+            table[self.gather(torch.cat(index))] = self.gather(torch.cat(losses))
+        return table
 
     def generator(self, purpose: str) -> torch.Generator:
         """A generator on the CPU, seeded from (seed, epoch, purpose): the same on every rank, new each epoch."""

@@ -218,6 +218,33 @@ class StepView:
             losses[name] = self.mean_over_update(loss, column)
         return losses
 
+    def alone_losses(self) -> Tensor:
+        """Mean of the task's loss of each modality's `alone_logits`, over the update so far and all processes.
+
+        Without gradient; it may be asked for in any member, `modulate_gradients` included.
+
+        Returns:
+            (M,) float32; NaN for a modality that no sample shows.
+        """
+        with torch.no_grad():
+            sums = torch.stack([part._alone_sums() for part in self.parts]).sum(dim=0)
+        loss, count = self.all_reduce(sums)
+        return torch.where(count > 0, loss / count.clamp_min(1), torch.nan)
+
+    def _alone_sums(self) -> Tensor:
+        """(2, M): summed losses, and samples that show each modality."""
+        task, target = self.method.task, self.batch.target
+        losses = [task.sample_losses(own.float(), target) for own in self.alone_logits.values()]
+        shown = torch.stack(losses, dim=1).float().masked_fill(~self.presence, 0.0)
+        return torch.stack([shown.sum(dim=0), self.presence.sum(dim=0).float()])
+
+    def scale_gradients(self, factors: Tensor) -> None:
+        """Multiply the gradients of each modality's encoder by its factor (M,), on the device; NaN counts as 1."""
+        for name, factor in zip(self.modalities, factors.nan_to_num(1.0).unbind(), strict=True):
+            gradients = [parameter.grad for parameter in self.groups[name] if parameter.grad is not None]
+            if gradients:
+                torch._foreach_mul_(gradients, factor.to(gradients[0].dtype))
+
     def release_graph(self) -> None:
         """Keep the values alone, once backward is done: scores may still ask for them, and their graph is spent."""
         self.output = self.output.detached()

@@ -154,14 +154,23 @@ class Trainer:
         """
         if plan is None:
             return EpochPlan()
+        who = f"on_epoch_start of {type(self.balancer).__name__}"
+        if not isinstance(plan, EpochPlan):
+            raise RunFailed(f"{who} gave {type(plan).__name__}; it must give a robustmm.EpochPlan or None")
         indices, keep = (None if one is None else one.cpu() for one in (plan.indices, plan.keep))
         samples = len(self.train.part)
         wanted = torch.arange(samples) if indices is None else indices
-        if wanted.dim() != 1 or not len(wanted) or wanted.min() < 0 or wanted.max() >= samples:
-            raise RunFailed(f"the balancer chose other samples than positions 0 to {samples - 1}: {indices}")
+        if wanted.dtype != torch.int64 or wanted.dim() != 1 or not len(wanted):
+            raise RunFailed(f"{who}: indices must be int64 (N,), got {wanted.dtype} {tuple(wanted.shape)}")
+        outside = wanted[(wanted < 0) | (wanted >= samples)]
+        if len(outside):
+            raise RunFailed(
+                f"{who}: {len(outside)} indices are no positions 0 to {samples - 1}, the first is {int(outside[0])}"
+            )
         shape = (len(wanted), len(self.method.modalities))
         if keep is not None and (keep.dtype != torch.bool or keep.shape != shape):
-            raise RunFailed(f"the balancer's EpochPlan.keep must be bool {shape}, got {keep.dtype} {tuple(keep.shape)}")
+            of = "every sample, as indices is None" if indices is None else "each of the indices"
+            raise RunFailed(f"{who}: keep must be bool {shape}, for {of}; got {keep.dtype} {tuple(keep.shape)}")
         return EpochPlan(indices, keep)
 
     def _step(self, batches: Sequence[Batch]) -> None:

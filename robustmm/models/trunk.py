@@ -83,7 +83,7 @@ class Trunk(nn.Module):
         return None
 
     def adaptable(self) -> list[nn.Parameter]:
-        """What test-time adaptation may change: as it stands nothing; of a trunk with a fusion, what the fusion says."""
+        """What test-time adaptation may change: nothing as it stands; with a fusion, what the fusion says."""
         return []
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
@@ -40,8 +41,10 @@ def make(component: Component) -> Balancer:
     lacking = sorted(r for r in component.requires - OFFERED if ":" not in r or r.startswith("method:"))
     if lacking:
         raise NotApplicable(f"it requires {', '.join(lacking)}, which plain training does not offer")
-    balancer: Balancer = build(component)
-    return balancer
+    balancer = build(component)
+    require(isinstance(balancer, Balancer), f"build gives {type(balancer).__name__}, which is no robustmm.Balancer")
+    made: Balancer = balancer
+    return made
 
 
 def run_with(component: Component, setting: Setting, *, accumulate: int = 1, **options: Any) -> Run:
@@ -71,6 +74,16 @@ def require_no_op(component: Component, setting: Setting, columns: tuple[int, ..
     ours.train(mixed(setting) if columns is None else showing(setting, columns))
     what = f"{why} there is nothing to balance, but the run changes"
     require_equal_states(ours.weights(heads=False), dict(plain_weights(setting, columns)), what)
+
+
+@check("balancer")
+def overrides_members_that_are_called(component: Component) -> None:
+    """No method has a name that is almost one of `Balancer`'s: nothing would ever call it."""
+    members = [name for name in vars(Balancer) if not name.startswith("_")]
+    own = [name for cls in type(make(component)).__mro__ if cls not in (Balancer, object) for name in vars(cls)]
+    for name in own:
+        close = get_close_matches(name, members, n=1, cutoff=0.85) if name not in members else []
+        require(not close, f"nothing calls '{name}'; did you mean '{''.join(close)}'?")
 
 
 @check("balancer")

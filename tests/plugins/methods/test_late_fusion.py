@@ -3,9 +3,9 @@
 import pytest
 import tiny_models as tiny
 import torch
+from robustmm_plugins.methods.late_fusion import LateFusion
 
 from robustmm import mean_over_present
-from robustmm_plugins.methods.late_fusion import LateFusion
 
 
 def ready(count, **options):

@@ -5,7 +5,7 @@ import tiny_models as tiny
 import torch
 
 from robustmm import Balancer, LossTerm, Method
-from robustmm.balancing.balancer import Update, total
+from robustmm.balancing.balancer import EpochPlan, Update, total
 
 
 def test_defaults__make_one_plain_update():
@@ -42,3 +42,9 @@ def test_update__drops_gradients_of_encoders_it_does_not_train(trains, left):
     for name, parameters in view.groups.items():
         assert all((parameter.grad is not None) is (name in left) for parameter in parameters)
     assert all(parameter.grad is not None for parameter in method.head.parameters())
+
+
+def test_plan_again__adds_samples_to_the_whole_part():
+    plan = EpochPlan.again(3, torch.tensor([2, 2]), torch.tensor([[True, False], [False, True]]))
+    assert plan.indices.tolist() == [0, 1, 2, 2, 2]
+    assert plan.keep.tolist() == [[True, True]] * 3 + [[True, False], [False, True]]

@@ -109,3 +109,20 @@ def test_generator__depends_on_seed_epoch_and_purpose():
 
     assert draw("split") == draw("split")
     assert len({draw("split"), draw("list"), draw("split", seed=1)}) == 3
+
+
+def test_alone_losses__stand_by_position_and_leave_out_what_a_sample_lacks():
+    data = incomplete(3)
+    turned = Batch(data.inputs, data.observed, data.target, data.ids, data.index.flip(0))
+    view = view_of()
+    view.samples, view.batches = 8, lambda indices=None: iter([turned])
+    losses = view.alone_losses().flip(0)
+    assert torch.equal(losses.isnan(), ~data.observed)
+    view.method.eval()
+    for column in range(3):
+        alone = torch.zeros(8, 3).bool()
+        alone[:, column] = data.observed[:, column]
+        rows = data.observed[:, column]
+        logits = view.method(data.inputs, alone).logits
+        own = torch.nn.functional.cross_entropy(logits, data.target, reduction="none").detach()
+        torch.testing.assert_close(losses[rows, column], own[rows])

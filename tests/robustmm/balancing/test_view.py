@@ -108,3 +108,33 @@ def test_alone_logits__are_computed_once_and_lose_their_graph_after_backward():
     view.release_graph()
     assert all(torch.equal(view.alone_logits[name], own) for name, own in alone.items())
     assert not any(own.requires_grad for own in (view.output.logits, *view.alone_logits.values()))
+
+
+def test_alone_losses__are_means_over_the_samples_that_show_a_modality():
+    presence = torch.zeros(8, 3).bool()
+    presence[:6, 0] = presence[4:, 1] = True
+    view = view_of(3, presence)
+    losses = view.alone_losses()
+    assert losses[2].isnan()
+    for column, name in enumerate(("rgb", "depth")):
+        rows = presence[:, column]
+        own = torch.nn.functional.cross_entropy(view.alone_logits[name][rows], view.batch.target[rows])
+        torch.testing.assert_close(losses[column], own.detach())
+    assert not losses.requires_grad
+
+
+def test_alone_losses__divide_sums_over_processes_once():
+    """Losses of 8 samples here and of 24 elsewhere that are 0: a quarter of the mean here."""
+    view = view_of(1, torch.ones(8, 1).bool())
+    both = dataclasses.replace(view, all_reduce=lambda sums: sums + torch.tensor([[0.0], [24.0]]))
+    torch.testing.assert_close(both.alone_losses(), view.alone_losses() / 4)
+
+
+def test_scale_gradients__leaves_heads_and_unknown_factors():
+    view = view_of(3, torch.ones(8, 3).bool())
+    before = {name: p.grad.clone() for name, p in view.method.named_parameters()}
+    view.scale_gradients(torch.tensor([0.5, torch.nan, 2.0]))
+    factors = {"trunk.encoders.rgb": 0.5, "trunk.encoders.ir": 2.0}
+    for name, parameter in view.method.named_parameters():
+        factor = next((own for place, own in factors.items() if name.startswith(place)), 1.0)
+        assert torch.equal(parameter.grad, factor * before[name])

@@ -118,17 +118,26 @@ def test_plan__is_not_kept_beyond_its_epoch(setup, fit, tmp_path):
 @pytest.mark.parametrize(
     ("plan", "message"),
     [
-        (EpochPlan(torch.tensor([0, 18])), "the balancer chose other samples than positions 0 to 17"),
-        (EpochPlan(torch.tensor([-1])), "the balancer chose other samples than positions 0 to 17"),
-        (EpochPlan(torch.tensor([], dtype=torch.int64)), "the balancer chose other samples than positions 0 to 17"),
-        (EpochPlan(keep=torch.ones(17, 3).bool()), "the balancer's EpochPlan.keep must be bool (18, 3), got"),
-        (EpochPlan(torch.tensor([3]), torch.ones(1, 3)), "the balancer's EpochPlan.keep must be bool (1, 3), got"),
+        (EpochPlan(torch.tensor([0, 18])), "1 indices are no positions 0 to 17, the first is 18"),
+        (EpochPlan(torch.tensor([-1, -2])), "2 indices are no positions 0 to 17, the first is -1"),
+        (EpochPlan(torch.tensor([], dtype=torch.int64)), "indices must be int64 (N,), got torch.int64 (0,)"),
+        (EpochPlan(torch.tensor([1.0])), "indices must be int64 (N,), got torch.float32 (1,)"),
+        (
+            EpochPlan(keep=torch.ones(17, 3).bool()),
+            "keep must be bool (18, 3), for every sample, as indices is None; got",
+        ),
+        (
+            EpochPlan(torch.tensor([3]), torch.ones(1, 3)),
+            "keep must be bool (1, 3), for each of the indices; got",
+        ),
+        ((torch.tensor([3]), None), "gave tuple; it must give a robustmm.EpochPlan or None"),
     ],
 )
 def test_plan__that_cannot_be_had_is_refused(setup, fit, tmp_path, plan, message):
     with pytest.raises(RunFailed) as caught:
         fit(setup(Method, partial(Planned, plan)).trainer(tmp_path))
-    assert str(caught.value).startswith(message)
+    assert str(caught.value).startswith("on_epoch_start of Planned")
+    assert message in str(caught.value)
 
 
 # How long epochs are

@@ -146,7 +146,8 @@ def test_combine_nig__skips_absent_modalities_in_the_fold() -> None:
     presence = torch.tensor([[bool(code >> bit & 1) for bit in range(3)] for code in range(1, 8)])
     fused = combine_nig(parts, presence)
     for row, present in enumerate(presence):
-        chosen = [NormalInverseGamma(*(f[row : row + 1] for f in part)) for part, on in zip(parts, present) if on]
+        here = [NormalInverseGamma(*(field[row : row + 1] for field in part)) for part in parts]
+        chosen = [part for part, on in zip(here, present, strict=True) if on]
         for own, other in zip(fused, combine_nig(chosen), strict=True):
             torch.testing.assert_close(own[row : row + 1], other)
     only_first = combine_nig(parts, torch.tensor([[True, False, False]]).expand(7, 3))

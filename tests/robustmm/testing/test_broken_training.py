@@ -117,6 +117,11 @@ class Doubles(Balancer):
         return {name: term._replace(value=2 * term.value) for name, term in terms.items()}
 
 
+class Misspelt(Balancer):
+    def modulate_gradient(self, view):
+        raise AssertionError("never called")
+
+
 class ResamplesAlone(Balancer):
     def on_epoch_start(self, epoch):
         return EpochPlan(torch.zeros(32, dtype=torch.int64))
@@ -251,6 +256,7 @@ CASES = [
     Broken("method", "resumed_run_equals_uninterrupted", component(RemembersInSecret), "resumed in epoch 3 and of one"),
     Broken("method", "deployed_model_predicts_alike", component(DeploysAnother), "logits of the deployed model: they"),
     Broken("method", "deployed_model_predicts_alike", component(DeploysEverythingTwice), "has 10100 parameters"),
+    Broken("balancer", "overrides_members_that_are_called", component(Misspelt), "did you mean 'modulate_gradients'"),
     Broken("balancer", "one_modality_is_left_alone", component(Doubles), "with one modality there is nothing"),
     Broken("balancer", "one_modality_is_left_alone", component(ResamplesAlone), "every sample once, or None"),
     Broken("balancer", "one_shown_modality_is_left_alone", component(CountsAllModalities), "where only m0 is shown"),
