@@ -165,6 +165,15 @@ def test_augmentation__is_the_same_with_worker_processes():
     assert noise(own, 1, start=2) == noise(here, 1, start=2)
 
 
+def test_without_augmentation__loads_the_same_samples_as_they_are_with_as_many_workers():
+    own = loader(data=Noisy(10), augment_seed=0, workers=1)
+    plain = own.without_augmentation()
+    assert plain is own.without_augmentation()
+    assert plain.workers == 1
+    assert orders(plain.ordered(torch.tensor([7, 2, 2]))) == [[7, 2, 2]]
+    assert [row[0] for batch in plain.ordered() for row in batch.inputs["rgb"].tolist()] == list(range(10))
+
+
 def test_loader__half_read_epoch_leaves_no_trace_in_the_next():
     for workers in (0, 2):
         own = loader(data=Noisy(10), workers=workers)
