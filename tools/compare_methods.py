@@ -154,7 +154,8 @@ def main() -> int:
     print(matrix(arguments.methods, balancers, scores))
     grouped: dict[str, list[str]] = {}
     for pair, reason in reasons.items():
-        grouped.setdefault(reason, []).append(f"{pair.method} with {pair.balancer}")
+        why = reason.partition(", not ")[0].partition("; choose ")[0]  # the same words for all that it excludes
+        grouped.setdefault(why, []).append(f"{pair.method} with {pair.balancer}")
     for reason, names in grouped.items():
         print(f"\nleft out: {', '.join(names)}: {reason}")
     for pair, reason in failures.items():
