@@ -105,8 +105,9 @@ class CPMNets(Method):
     There is no encoder. Each training sample owns a code; decoders learn to reconstruct the views that exist, codes
     learn that and to be similar to the codes of their own class. The two take turns, ``alternate`` steps each, decoders
     first. The code of a new sample is found by gradient descent on the reconstruction of what it shows, with the
-    decoders fixed; its logits are the inner products with the mean code of each class. Views must be vectors: pictures
-    and sounds come as features of a network that is trained already.
+    decoders fixed; its logits are the inner products with the mean code of each class. They say which class, not how
+    likely: their softmax is not calibrated. Views must be vectors: pictures and sounds come as features of a network
+    that is trained already.
 
     Terms, both of role ``task``: ``reconstruction`` always, ``classification`` when codes train. A code's similarity to
     a class counts every other training sample of that class, from sums, and has a gradient for all of them, as in the

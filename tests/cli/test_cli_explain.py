@@ -29,6 +29,7 @@ PLACES = [
     "head",
     "modulate_features",
     "method.on_fit_start",
+    "method.train_output",
     "method.forward",
     "method.readout",
     "method.losses",

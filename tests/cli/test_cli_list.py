@@ -107,7 +107,7 @@ def test_list__json_holds_what_the_tables_show(capsys: pytest.CaptureFixture[str
     ("words", "text"),
     [
         (["balancr"], "unknown kind 'balancr' - did you mean 'balancer'? Known: task, "),
-        (["balancer", "omg"], "unknown balancer 'omg' - did you mean 'ogm'? Known: "),
+        (["balancer", "ogmm"], "unknown balancer 'ogmm' - did you mean 'ogm'? Known: "),
     ],
 )
 def test_list__of_something_unknown_suggests(words: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -224,7 +224,7 @@ def test_plugins_check__takes_names_and_modules(word: str, end: str, capsys: pyt
 @pytest.mark.parametrize(
     ("word", "text"),
     [
-        ("omg", "no plugin 'omg' - did you mean 'ogm'? Known: "),
+        ("ogmm", "no plugin 'ogmm' - did you mean 'ogm'? Known: "),
         ("no_such_package.part", "plugin 'part' (no_such_package.part) failed to load: ModuleNotFoundError: no_such_p"),
         ("not_there.py", "not_there.py: no such file"),
     ],
