@@ -13,6 +13,9 @@ from robustmm.methods.method import Blueprint, Method
 from robustmm.models.modes import evaluating
 from robustmm.models.trunk import LateTrunk
 from robustmm.plugin_manager import get_plugins
+from robustmm.testing import tiny as published
+from robustmm.testing.contract import build as example
+from robustmm.testing.tiny import settings
 
 CPU = torch.device("cpu")
 REGISTRY = get_plugins().registry
@@ -77,7 +80,7 @@ def settled(method: Method, data: Batch) -> Method:
     method.train()
     with torch.no_grad():
         for _ in range(3):
-            method(data.inputs, torch.ones_like(data.observed), size=tuple(data.target.shape[1:]))
+            method(data.inputs, torch.ones_like(data.observed), size=method.task.target_size(data.target))
     return method
 
 
@@ -93,7 +96,7 @@ def brute_force(method: Method, data: list[Batch], combination) -> tuple[torch.T
         for batch in data:
             presence = batch.observed & shown
             rows = presence.any(dim=1)
-            own = method(batch.inputs, presence, size=tuple(batch.target.shape[1:])).logits
+            own = method(batch.inputs, presence, size=method.task.target_size(batch.target)).logits
             logits.append(own[rows])
             target.append(batch.target[rows])
     return torch.cat(logits), torch.cat(target)
@@ -116,9 +119,9 @@ def assert_equals_brute_force(method: Method, data: list[Batch]) -> None:
         expected, labels = brute_force(method, data, combination)
         torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
         assert torch.equal(target, labels)
-        counts = tiny.TinyTask(dense=target.dim() > 1).metrics()
+        counts = method.task.metrics()
         counts.update(expected, labels)
-        assert torch.equal(tally.metrics.confusion, counts.confusion)
+        assert tally.metrics.compute() == pytest.approx(counts.compute(), rel=1e-5, abs=1e-5)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
@@ -141,12 +144,19 @@ def test_evaluate__does_not_depend_on_skipping_absent_rows(policy):
         torch.testing.assert_close(recorded(one)[0], recorded(other)[0])
 
 
-@pytest.mark.parametrize("name", REGISTRY.names("method"))
-@pytest.mark.parametrize("dense", [False, True])
-def test_evaluate__equals_the_brute_force_loop_for_each_method(name, dense):
-    torch.manual_seed(0)
-    method = settled(build("method", name, blueprint=tiny.blueprint(3, dense=dense)), tiny.batch(3, dense=dense))
-    assert_equals_brute_force(method, batches(3, dense=dense))
+SETTINGS = [
+    (component, setting)
+    for component in REGISTRY.all("method")
+    for setting in settings(component, counts=(2, 3))
+    if setting.count == 3 or setting.dense
+]
+
+
+@pytest.mark.parametrize(("component", "setting"), SETTINGS, ids=lambda one: getattr(one, "name", str(one)))
+def test_evaluate__equals_the_brute_force_loop_for_each_method(component, setting):
+    data = [holed(published.batch(setting, size=size, seed=size), size) for size in (5, 3, 1)]
+    method = example(component, blueprint=published.blueprint(setting))
+    assert_equals_brute_force(settled(method, published.batch(setting)), data)
 
 
 class NeverRefuses(LateTrunk):
