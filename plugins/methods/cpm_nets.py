@@ -195,13 +195,13 @@ class CPMNets(Method):
 
     def _note_labels(self, index: Tensor, target: Tensor) -> None:
         """Remember labels of this process's samples and of the others', so that all of them know the same."""
+        self._all_known = self._all_known or bool((self.labels != UNKNOWN).all())  # also after a checkpoint was loaded
         if self._all_known:
             return
         own = torch.zeros_like(self.labels).index_fill_(0, index, 1)  # a sample may come twice in an epoch
         met = all_reduce_sum(own)
         labels = all_reduce_sum(torch.zeros_like(self.labels).index_copy_(0, index, target))
         self.labels.copy_(torch.where(met > 0, labels // met.clamp_min(1), self.labels))
-        self._all_known = bool((self.labels != UNKNOWN).all())
 
     def losses(self, output: Output, batch: Batch, clock: Clock) -> dict[str, LossTerm]:
         """See `Method.losses`: of decoders on fixed codes, or of codes with fixed decoders, whose turn it is."""
