@@ -33,6 +33,10 @@ _HOME = {
         "StepView",
         "added",
     ),
+    "robustmm.corruption": (
+        "Corruption",
+        "Spread",
+    ),
     "robustmm.data.dataset": (
         "ArrayDataset",
         "DataSplits",
@@ -213,6 +217,8 @@ if TYPE_CHECKING:
     from robustmm.balancing.epoch import Trial as Trial
     from robustmm.balancing.view import StepView as StepView
     from robustmm.balancing.view import added as added
+    from robustmm.corruption import Corruption as Corruption
+    from robustmm.corruption import Spread as Spread
     from robustmm.data.dataset import ArrayDataset as ArrayDataset
     from robustmm.data.dataset import Dataset as Dataset
     from robustmm.data.dataset import DataSplits as DataSplits

@@ -85,6 +85,11 @@ def robustmm_register_adapters(register: Register) -> None:
 
 
 @hookspec
+def robustmm_register_corruptions(register: Register) -> None:
+    """Offer corruptions. ``build(modality, spread, **options) -> robustmm.Corruption``; see `robustmm.Spread`."""
+
+
+@hookspec
 def robustmm_register_metrics(register: Register) -> None:
     """Offer metrics. ``build(classes, **options) -> robustmm.Metric``."""
 

@@ -50,6 +50,7 @@ KINDS: Mapping[str, str] = {
     "optimizer": "parameters and gradients to an update",
     "schedule": "learning rate over training",
     "adapter": "test time: a trained model's updates of itself from batches without labels",
+    "corruption": "how one modality's values break at test time, in five severities",
     "metric": "a score computed from logits and targets, beside the task's own",
     "callback": "observes a run and changes nothing",
 }

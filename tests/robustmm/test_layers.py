@@ -29,7 +29,7 @@ LAYERS = (
     {"tasks"},
     {"models", "data"},
     {"hookspecs"},
-    {"losses", "metrics", "masks", "distributed", "seeding"},
+    {"losses", "metrics", "masks", "distributed", "seeding", "corruption"},
     {"registry", "types"},
     {"imports"},
     {"errors"},
