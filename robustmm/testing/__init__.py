@@ -42,6 +42,7 @@ _MODULES = (
     "balancers",
     "optimisation",
     "adapters",
+    "corruptions",
     "callbacks",
 )
 for _module in _MODULES:
