@@ -31,6 +31,7 @@ COMMANDS = {
     ),
     "evaluate": Row("robustmm.commands.evaluate:command", "Score a trained run on every combination of modalities."),
     "report": Row("robustmm.commands.report:command", "Write a run's results as one page, report.html."),
+    "compare": Row("robustmm.commands.compare:command", "Compare groups of runs over seeds, with paired tests."),
     "data": Row("robustmm.commands.data:command", "List data sets, check one sample by sample, prepare one."),
     "explain": Row("robustmm.commands.explain:command", "Say which object acts at which place of the training step."),
     "config": Row("robustmm.commands.config:command", "Show, check and begin configuration files."),

@@ -1,4 +1,4 @@
-"""``robustmm report``: write the page of a run again."""
+"""``robustmm report``: write the page of a run again, and its tables."""
 
 from __future__ import annotations
 
@@ -9,8 +9,17 @@ import click
 
 @click.command("report")
 @click.argument("folder", metavar="RUN", type=click.Path(exists=True, file_okay=False, path_type=Path))
-def command(folder: Path) -> None:
+@click.option(
+    "--tables",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Also write a table of each protocol into this folder, as Markdown, CSV and LaTeX.",
+)
+def command(folder: Path, tables: Path | None) -> None:
     """Write report.html of RUN from its results, and print where it is."""
+    from robustmm.report.exported_tables import write_tables
     from robustmm.report.html import write_report
 
     click.echo(write_report(folder))
+    if tables is not None:
+        for path in write_tables(folder, tables):
+            click.echo(path)
