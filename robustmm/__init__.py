@@ -19,6 +19,10 @@ _HOME = {
         "Adapter",
         "Predict",
     ),
+    "robustmm.audio": (
+        "LogMel",
+        "read_wav",
+    ),
     "robustmm.balancing.balancer": (
         "Balancer",
         "EpochPlan",
@@ -173,6 +177,11 @@ _HOME = {
         "TrunkParts",
         "LateTrunk",
     ),
+    "robustmm.predictor": (
+        "Prediction",
+        "Predictor",
+        "load",
+    ),
     "robustmm.registry": (
         "Component",
         "Options",
@@ -199,6 +208,7 @@ _HOME = {
         "LossTerm",
         "Modality",
         "Output",
+        "Reading",
         "Sample",
         "Scaling",
         "VOID",
@@ -209,6 +219,8 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 if TYPE_CHECKING:
     from robustmm.adaptation.adapter import Adapter as Adapter
     from robustmm.adaptation.adapter import Predict as Predict
+    from robustmm.audio import LogMel as LogMel
+    from robustmm.audio import read_wav as read_wav
     from robustmm.balancing.balancer import Balancer as Balancer
     from robustmm.balancing.balancer import EpochPlan as EpochPlan
     from robustmm.balancing.balancer import Update as Update
@@ -313,6 +325,9 @@ if TYPE_CHECKING:
     from robustmm.models.trunk import LateTrunk as LateTrunk
     from robustmm.models.trunk import Trunk as Trunk
     from robustmm.models.trunk import TrunkParts as TrunkParts
+    from robustmm.predictor import Prediction as Prediction
+    from robustmm.predictor import Predictor as Predictor
+    from robustmm.predictor import load as load
     from robustmm.registry import Component as Component
     from robustmm.registry import Options as Options
     from robustmm.registry import Prepare as Prepare
@@ -333,6 +348,7 @@ if TYPE_CHECKING:
     from robustmm.types import LossTerm as LossTerm
     from robustmm.types import Modality as Modality
     from robustmm.types import Output as Output
+    from robustmm.types import Reading as Reading
     from robustmm.types import Sample as Sample
     from robustmm.types import Scaling as Scaling
 

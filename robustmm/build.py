@@ -16,6 +16,7 @@ from robustmm.balancing.balancer import Balancer
 from robustmm.builder import Builder
 from robustmm.config.capabilities import check_capabilities
 from robustmm.config.schema import RunConfig
+from robustmm.data.collate import Collate
 from robustmm.data.loaders import PartLoader
 from robustmm.data.parts import Parts, split_parts
 from robustmm.engine.optim import Schedule
@@ -26,16 +27,15 @@ from robustmm.masks import AGGREGATES, CombinationSampler, all_combinations, com
 from robustmm.methods.method import Method
 from robustmm.metrics.metric import Metric
 from robustmm.models.scaler import Moments
-from robustmm.network import MeanAndVariance, check_encoder_names, make_blueprint
+from robustmm.network import MeanAndVariance, check_encoder_names, make_blueprint, make_method, make_task
 from robustmm.registry import Component, Registry
 from robustmm.seeding import generator_for, seed_everything
+from robustmm.signature import Signature
 from robustmm.tasks.task import Task
 from robustmm.types import Batch, Combination
 
 #: With more modalities than this, combinations to evaluate must be named: 4095 is a long evaluation already.
 MOST_FOR_ALL = 12
-#: What a balancer requires that trains a head per modality beside the model's own.
-UNIMODAL_HEADS = "unimodal_heads"
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,38 @@ class Assembly:
         order = torch.randperm(len(self.parts.test), generator=generator_for(self.config.seed, "test stream"))
         return self.loader("test").ordered(order, whole=True)
 
+    def signature(self) -> Signature:
+        """What the trained model takes and gives; reads a sample of the test part."""
+        parts = self.parts
+        batch = Collate(parts.modalities)([parts.test[0, 0]])
+        sizes = {
+            one.name: (batch.inputs[one.name].shape[2], batch.inputs[one.name].shape[3])
+            for one in parts.modalities
+            if len(one.shape) == 3
+        }
+        return Signature(
+            parts.modalities,
+            self.components["task"].name,
+            parts.classes,
+            len(parts.train),
+            parts.colours,
+            {
+                one.name: sizes[one.name]
+                for one in parts.modalities
+                if one.name in sizes and sizes[one.name] != one.shape[1:]
+            },
+            {
+                **parts.facts,
+                "name": self.config.name,
+                "dataset": self.config.data.dataset.name,
+                "method": self.config.method.name,
+                "balancer": self.config.balancer.name,
+                "sampler": self.sampler_name,
+                "missing_policy": self.config.model.missing_policy.name,
+                "parameters": sum(one.numel() for one in self.method.deployable().parameters()),
+            },
+        )
+
     def directions(self) -> Mapping[str, str]:
         """Metric -> ``max`` or ``min``, of the task and of metric plugins."""
         return directions_of(self.method.task, self.make_metrics())
@@ -113,13 +145,13 @@ def assemble(config: RunConfig, registry: Registry, *, fit_scalers: bool = True)
         modalities=config.data.modalities,
     )
     check_encoder_names(config, [modality.name for modality in splits.modalities])
-    task: Task = builder.component("task", "task", config.task or splits.task)(classes=parts.classes)
+    task = make_task(config, builder, splits.task, parts.classes)
     if fit_scalers and task.needs_targets:
         task.fit(parts.train.targets())
     statistics = scaler_statistics(parts, config.data.batch_size) if fit_scalers else {}
     seed_everything(config.seed, "weights")
     blueprint = make_blueprint(config, builder, parts.modalities, task, statistics, len(parts.train))
-    method: Method = builder.component("method", "method", config.method)(blueprint=blueprint)
+    method = make_method(config, builder, blueprint)
     names = tuple(modality.name for modality in parts.modalities)
     sampler_section = config.sampler or method.sampler
     sampler = builder.component("sampler", "sampler", sampler_section)(modalities=names)
@@ -130,8 +162,6 @@ def assemble(config: RunConfig, registry: Registry, *, fit_scalers: bool = True)
             f"balancer '{offered.name}' of {offered.origin}: build gives {type(balancer).__name__}, which is no "
             f"robustmm.Balancer; derive the class from it"
         )
-    if UNIMODAL_HEADS in builder.used["balancer"].requires:
-        method.unimodal_heads = blueprint.make_heads(method.trunk)
     make_metrics = _metric_factory(config, builder, parts.classes, task.directions)
     assembly = Assembly(
         config=config,
@@ -143,7 +173,7 @@ def assemble(config: RunConfig, registry: Registry, *, fit_scalers: bool = True)
         recipe=_recipe(config, builder, task, directions_of(task, make_metrics())),
         combinations=_combinations(config, names),
         make_metrics=make_metrics,
-        make_adapter=_adapter_factory(config, builder, method),
+        make_adapter=adapter_factory(config, builder, method),
         components=dict(builder.used),
     )
     _check_capabilities(builder)
@@ -244,7 +274,7 @@ def _metric_factory(
     return lambda: {name: make(classes=classes) for name, make in makers.items()}
 
 
-def _adapter_factory(config: RunConfig, builder: Builder, method: Method) -> Callable[[], Adapter] | None:
+def adapter_factory(config: RunConfig, builder: Builder, method: Method) -> Callable[[], Adapter] | None:
     """Makes fresh adapters; None where none is chosen.
 
     Raises:

@@ -12,13 +12,12 @@ from robustmm import distributed
 from robustmm.build import Assembly, assemble
 from robustmm.config.load import load_config
 from robustmm.config.schema import RunConfig
-from robustmm.engine import checkpoint
 from robustmm.engine.adapt import evaluate_adapted
 from robustmm.engine.evaluate import Evaluation, evaluate_combinations
 from robustmm.engine.run_folder import RunFolder
 from robustmm.engine.scores import summarise
 from robustmm.engine.shots import spread_positions, take_shots
-from robustmm.errors import CheckpointError
+from robustmm.engine.trained import load_selected
 from robustmm.launch import launch, one_process, place
 from robustmm.masks import combination_name
 from robustmm.methods.method import Method
@@ -28,6 +27,7 @@ from robustmm.report.palette import class_colours
 from robustmm.report.results import COMBINATIONS, adapted_protocol, protocol_record, read_results, write_protocol
 from robustmm.report.sheet import SHEET, write_sheet
 from robustmm.report.sheet_plan import plan_of
+from robustmm.signature import write_signature
 
 
 def evaluate(
@@ -111,6 +111,8 @@ def _trained(
     assembly = assemble(config, registry, fit_scalers=False)
     fabric.barrier()  # the first process may still be writing the checkpoint
     best = load_best(assembly, folder)
+    if distributed.rank() == 0:
+        write_signature(folder.signature, assembly.signature())  # runs of older versions have none
     return _Trained(folder, assembly, place(assembly.method.deployable(), fabric, config.train), fabric, best)
 
 
@@ -227,10 +229,4 @@ def load_best(assembly: Assembly, folder: RunFolder) -> dict[str, Any]:
     Raises:
         CheckpointError: there is none, or it does not fit.
     """
-    path = folder.checkpoints / "best.safetensors"
-    if not path.is_file():
-        raise CheckpointError(f"{folder.path} has no {path.relative_to(folder.path)}; has the run been trained?")
-    state = checkpoint.load(path)
-    checkpoint.load_weights(assembly.method, state["weights"], place=str(path))
-    assembly.method.load_method_state(state["method_state"])
-    return {key: state[key] for key in ("metric", "score", "epoch")}
+    return load_selected(assembly.method, folder)

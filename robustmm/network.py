@@ -1,4 +1,7 @@
-"""From a checked configuration to the parts of a network: encoders, trunk and head, as many as a method asks for."""
+"""From a checked configuration to a network: encoders, trunk and head, as many as its method asks for.
+
+No data set is read here. What a network must know of one is a `Signature`, so that a trained model is built without.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +9,72 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from robustmm.builder import Builder
 from robustmm.config.schema import DEFAULT_ENCODER, MODALITY_KINDS, RunConfig
 from robustmm.errors import ConfigError, did_you_mean
-from robustmm.methods.method import Blueprint
+from robustmm.methods.method import Blueprint, Method
 from robustmm.models.encoder import Encoder
 from robustmm.models.fusion import NoFusion
 from robustmm.models.missing import MissingPolicy
 from robustmm.models.trunk import Trunk, TrunkParts
+from robustmm.registry import Registry
+from robustmm.signature import Signature
 from robustmm.tasks.task import Task
 from robustmm.types import Modality
 
 #: Encoder of a modality that the configuration does not name, by the modality's kind.
 DEFAULT_ENCODERS = {"vector": "mlp", "sequence": "cnn1d", "image": "small_cnn", "spectrogram": "small_cnn"}
 
+#: What a balancer requires that trains a head per modality beside the model's own.
+UNIMODAL_HEADS = "unimodal_heads"
+
 MeanAndVariance = tuple[Tensor, Tensor]
+
+
+def make_task(config: RunConfig, builder: Builder, default: str, classes: tuple[str, ...]) -> Task:
+    """The task that the configuration names, or that of the data set, ``default``."""
+    task: Task = builder.component("task", "task", config.task or default)(classes=classes)
+    return task
+
+
+def make_method(config: RunConfig, builder: Builder, blueprint: Blueprint) -> Method:
+    """The method with fresh weights, and the heads that its balancer trains."""
+    method: Method = builder.component("method", "method", config.method)(blueprint=blueprint)
+    if UNIMODAL_HEADS in builder.registry.get("balancer", config.balancer.name).requires:
+        method.unimodal_heads = blueprint.make_heads(method.trunk)
+    return method
+
+
+def untrained(config: RunConfig, registry: Registry, signature: Signature) -> Method:
+    """The network of a run as its weights are loaded into it: no data are read, and no weights to start from.
+
+    The random generators stand afterwards where they stood.
+
+    Raises:
+        ConfigError: components do not fit the modalities; the signature is of another run.
+    """
+    config = without_initial_weights(config)
+    builder = Builder(registry)
+    with torch.random.fork_rng():
+        task = make_task(config, builder, signature.task, signature.classes)
+        blueprint = make_blueprint(config, builder, signature.modalities, task, {}, signature.samples)
+        return make_method(config, builder, blueprint)
+
+
+def without_initial_weights(config: RunConfig) -> RunConfig:
+    """The configuration with ``weights: none`` for every encoder that has that option: trained ones take their place,
+    and a file that training began with need not be there.
+    """
+    encoders = {
+        key: replace(section, options=section.options.model_copy(update={"weights": "none"}))
+        if "weights" in type(section.options).model_fields
+        else section
+        for key, section in config.model.encoders.items()
+    }
+    return config.model_copy(update={"model": config.model.model_copy(update={"encoders": encoders})})
 
 
 def make_blueprint(

@@ -31,6 +31,7 @@ from robustmm.errors import CheckpointError
 from robustmm.evaluation import evaluate
 from robustmm.launch import launch, one_process, place
 from robustmm.registry import Registry
+from robustmm.signature import write_signature
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,8 @@ def _flat(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def _train_in(folder: RunFolder, config: RunConfig, registry: Registry, fabric: Fabric, *, resume: bool) -> None:
     assembly = assemble(config, registry)
+    if distributed.rank() == 0:
+        write_signature(folder.signature, assembly.signature())
     place(assembly.method, fabric, config.train)
     callbacks = [Builder(registry).component("callback", "callback", section)() for section in config.callbacks]
     with Interrupt() as interrupt:

@@ -12,6 +12,8 @@ from typing import Literal, NamedTuple, TypedDict
 import torch
 from torch import Tensor
 
+from robustmm.audio import LogMel
+
 ModalityKind = Literal["vector", "sequence", "image", "spectrogram"]
 #: Label of pixels that count nowhere: unlabelled, outside of the picture, or padding.
 VOID = 255
@@ -42,6 +44,23 @@ class Scaling:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How files become a modality's raw values, so that a trained model reads them as its data set did.
+
+    Args:
+        pixels: ``stored`` leaves whole numbers of a picture as they are; ``share`` divides them by the largest of
+            their type, so that they lie in [0, 1].
+        resize: How a map is brought to another size: ``area`` averages where it shrinks and is bilinear where it
+            grows; ``bilinear`` is smoothed where it shrinks; ``nearest`` makes up no value.
+        recording: What makes a spectrogram of a recording; None where that is not known.
+    """
+
+    pixels: Literal["stored", "share"] = "stored"
+    resize: Literal["area", "bilinear", "nearest"] = "area"
+    recording: LogMel | None = None
+
+
+@dataclass(frozen=True)
 class Modality:
     """What a data set says of one of its modalities.
 
@@ -51,6 +70,7 @@ class Modality:
         shape: Shape of one sample, channels first.
         scaling: See `Scaling`.
         unit: Of the raw values, such as ``mm``; for people, nothing is computed from it.
+        reading: See `Reading`.
     """
 
     name: str
@@ -58,6 +78,7 @@ class Modality:
     shape: tuple[int, ...]
     scaling: Scaling = Scaling()
     unit: str = ""
+    reading: Reading = Reading()
 
 
 class Sample(TypedDict):

@@ -13,9 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from robustmm import DataError
+from robustmm import DataError, LogMel, read_wav
 
-from ._audio import LogMel, read_wav
 from ._files import Array
 
 Kind = Literal["vector", "sequence", "image", "spectrogram"]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from robustmm import VOID, Augmentation, DataError, DataSplits, Modality, Role, Scaling
+from robustmm import VOID, Augmentation, DataError, DataSplits, Modality, Reading, Role, Scaling
 
 from ._cells import Unreadable
 from ._files import DATA_VARIABLE, Array, Notes, expand
@@ -160,7 +160,7 @@ def make_splits(
     ]
     by = f"by {source.groups}" if source.groups else "by picture"
     return DataSplits(
-        modalities,
+        tuple(_read_by_role(modality) for modality in modalities),
         "segmentation",
         classes,
         parts[0],
@@ -169,6 +169,11 @@ def make_splits(
         colours=colours,
         notes={**notes, "carved": by, "train": len(parts[0]), "test": len(parts[1])},
     )
+
+
+def _read_by_role(modality: Modality) -> Modality:
+    """The modality with how `depth_roles` has it resized."""
+    return modality if modality.shape[0] == 3 else replace(modality, reading=Reading(resize="nearest"))
 
 
 def number_groups(names: Sequence[str]) -> list[int]:

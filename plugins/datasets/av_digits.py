@@ -24,9 +24,19 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from robustmm import ArrayDataset, Component, DataError, DataSplits, Modality, Options, hookimpl
+from robustmm import (
+    ArrayDataset,
+    Component,
+    DataError,
+    DataSplits,
+    LogMel,
+    Modality,
+    Options,
+    Reading,
+    hookimpl,
+    read_wav,
+)
 
-from ._audio import LogMel, read_wav
 from ._files import Notes, Row, locate, read_table
 
 NAME = "av_digits"
@@ -179,8 +189,13 @@ def build_av_digits(root: str, protocol: Literal["official", "unseen_speaker"], 
     }
     return DataSplits(
         (
-            Modality("audio", "spectrogram", (1, SPECTROGRAM.bands, SPECTROGRAM.frames)),
-            Modality("image", "image", (1, SIDE, SIDE)),
+            Modality(
+                "audio",
+                "spectrogram",
+                (1, SPECTROGRAM.bands, SPECTROGRAM.frames),
+                reading=Reading(recording=SPECTROGRAM),
+            ),
+            Modality("image", "image", (1, SIDE, SIDE), reading=Reading("share")),
         ),
         "classification",
         CLASSES,

@@ -16,7 +16,7 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
-from robustmm import ArrayDataset, Component, DataSplits, Modality, Options, Scaling, hookimpl
+from robustmm import ArrayDataset, Component, DataSplits, Modality, Options, Reading, Scaling, hookimpl
 
 from ._files import Notes, embedded, read_table
 from ._text import TfIdf
@@ -91,7 +91,7 @@ def build_emoji_image_text(text: Literal["name", "name_keywords"], vocabulary_si
     }
     return DataSplits(
         (
-            Modality("image", "image", (3, SIDE, SIDE)),
+            Modality("image", "image", (3, SIDE, SIDE), reading=Reading("share")),
             Modality("text", "vector", (vectors.shape[1],), Scaling("none")),
         ),
         "classification",

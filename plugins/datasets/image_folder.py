@@ -26,6 +26,7 @@ from robustmm import (
     DataSplits,
     Modality,
     Options,
+    Reading,
     Role,
     Scaling,
     did_you_mean,
@@ -86,7 +87,14 @@ class FolderColumn(Options):
     def column(self, name: str, size: tuple[int, int]) -> Column:
         """What the tree needs to know."""
         scaling = IMAGENET if self.scaling == "imagenet" else Scaling(self.scaling)
-        modality = Modality(name, "image", (self.channels, *size), replace(scaling, invalid=self.invalid), self.unit)
+        modality = Modality(
+            name,
+            "image",
+            (self.channels, *size),
+            replace(scaling, invalid=self.invalid),
+            self.unit,
+            Reading(resize="nearest" if self.role == "exact" else "area"),
+        )
         return Column(modality, self.folder or name, PictureReader(self.channels, self.role, self.invalid), self.role)
 
 

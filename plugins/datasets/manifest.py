@@ -17,9 +17,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from robustmm import VOID, Component, DataError, DataSplits, Modality, Options, Scaling, hookimpl
+from robustmm import VOID, Component, DataError, DataSplits, LogMel, Modality, Options, Reading, Scaling, hookimpl
 
-from ._audio import LogMel
 from ._cells import CellReader, Kind, Unreadable, read_label_map, read_quantities
 from ._files import Notes, expand, read_table
 from ._manifest_dataset import ManifestDataset, first_few, refuse_absent_files
@@ -64,9 +63,18 @@ class ColumnOptions(Options):
 
     def reader(self, folder: Path) -> CellReader:
         """What reads this modality's cells; relative paths start from ``folder``."""
+        return CellReader(self.kind, self.size, self.channels, self.log_mel, folder)
+
+    @property
+    def log_mel(self) -> LogMel:
+        """What makes a spectrogram of a recording."""
         bands, frames = self.size if self.kind == "spectrogram" and self.size else (40, 48)
-        transform = LogMel(bands, frames, 2 * self.hop_seconds, self.hop_seconds, self.max_hz)
-        return CellReader(self.kind, self.size, self.channels, transform, folder)
+        return LogMel(bands, frames, 2 * self.hop_seconds, self.hop_seconds, self.max_hz)
+
+    @property
+    def reading(self) -> Reading:
+        """How `reader` reads files, for a trained model."""
+        return Reading("share", "bilinear", self.log_mel if self.kind == "spectrogram" else None)
 
 
 class ManifestOptions(Options):
@@ -276,7 +284,7 @@ def build_from(options: ManifestOptions) -> DataSplits:
     }
     return DataSplits(
         tuple(
-            Modality(name, option.kind, shapes[name], Scaling(option.scaling))
+            Modality(name, option.kind, shapes[name], Scaling(option.scaling), reading=option.reading)
             for name, option in options.modalities.items()
         ),
         options.task,

@@ -122,6 +122,10 @@ class TMC(DecisionMethod):
         }
         return Decision(fused.log1p(), extras)
 
+    def uncertainty(self, logits: Tensor) -> Tensor:
+        """Vacuity of the merged opinion, ``C / sum(evidence + 1)``, in (0, 1]: logits are ``log(evidence + 1)``."""
+        return logits.shape[1] / logits.float().exp().sum(dim=1)
+
     def losses(self, output: Output, batch: Batch, clock: Clock) -> dict[str, LossTerm]:
         """See `Method.losses`; each term is the mean over samples or valid pixels."""
         fused, *views = self._opinion_losses(output, batch, annealed(clock.epoch, self.anneal_epochs))

@@ -49,6 +49,11 @@ class RunFolder:
         return self.path / "results.json"
 
     @property
+    def signature(self) -> Path:
+        """What the model takes and gives; see `robustmm.signature`."""
+        return self.checkpoints / "model.json"
+
+    @property
     def done(self) -> bool:
         """Whether the run came to its end."""
         return (self.path / "DONE").is_file()

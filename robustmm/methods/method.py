@@ -177,6 +177,12 @@ class Method(nn.Module):
         keep = None if bool(seen.all()) else seen.to(output.logits.device)
         return {"task": LossTerm(self.task.loss_over(output.scales, batch.target, keep), "task")}
 
+    def uncertainty(self, logits: Tensor) -> Tensor | None:
+        """How unsure predictions are, from the logits that were predicted; see `Task.uncertainty`, which it is as it
+        stands. A method whose logits say more overrides it.
+        """
+        return self.task.uncertainty(logits)
+
     def on_fit_start(self, fit: FitContext) -> None:
         """Train or load a teacher, build an index, fit latent codes."""
 

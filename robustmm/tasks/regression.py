@@ -145,6 +145,11 @@ class RegressionTask(Task):
         """Fresh counters."""
         return RegressionMetrics(self.mean, self.deviation)
 
+    def uncertainty(self, logits: Tensor) -> Tensor | None:
+        """Mean log scale over the quantities where logits are a Student-t, see `split_student_t`; else None."""
+        distribution = split_student_t(logits, self.num_outputs)
+        return None if distribution is None else distribution.log_scale.float().mean(dim=1)
+
     def chance(self) -> float:
         """The MAE, on the training targets, of who always predicts their mean."""
         return float(self.absolute_deviation.mean())

@@ -135,6 +135,13 @@ class Task(nn.Module, ABC):
     def metrics(self) -> Metrics:
         """Fresh counters."""
 
+    def uncertainty(self, logits: Tensor) -> Tensor | None:
+        """How unsure each prediction is, (B,) or (B, H, W), any scale, higher = less sure; None where nothing tells.
+
+        As it stands one minus the largest probability.
+        """
+        return None if self.continuous else 1 - logits.float().softmax(dim=1).amax(dim=1)
+
     def chance(self) -> float:
         """The value of `score` that a constant prediction reaches on balanced classes."""
         return 1 / self.num_outputs

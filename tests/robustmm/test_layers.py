@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 LAYERS = (
     {"__main__"},
     {"cli", "commands"},
+    {"predictor", "use"},
     {"run"},
     {"evaluation"},
     {"testing"},
@@ -30,7 +31,8 @@ LAYERS = (
     {"models", "data"},
     {"hookspecs"},
     {"losses", "metrics", "masks", "distributed", "seeding", "corruption"},
-    {"registry", "types"},
+    {"signature"},
+    {"registry", "types", "audio"},
     {"imports"},
     {"errors"},
 )

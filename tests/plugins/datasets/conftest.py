@@ -1,15 +1,13 @@
 """Data that are not part of the project: tests that read them name their folder with ``@pytest.mark.data(NAME)``."""
 
 import importlib.util
-import io
 import os
-import wave
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-import numpy as np
 import pytest
+from wav_files import wav_bytes
 
 
 @pytest.fixture
@@ -38,18 +36,7 @@ def load_tool() -> Callable[[str], ModuleType]:
     return load
 
 
-@pytest.fixture
-def wav_bytes() -> Callable[..., bytes]:
-    """Make a WAV file from whole numbers, ``(T,)`` or ``(T, channels)``."""
-
-    def make(samples: np.ndarray, rate: int = 8000, width: int = 2) -> bytes:
-        columns = samples if samples.ndim == 2 else samples[:, None]
-        raw = columns.astype("<i4").tobytes()
-        pieces = np.frombuffer(raw, np.uint8).reshape(-1, 4)[:, :width]
-        buffer = io.BytesIO()
-        with wave.open(buffer, "wb") as writer:
-            writer.setparams((columns.shape[1], width, rate, 0, "NONE", ""))
-            writer.writeframes(pieces.tobytes())
-        return buffer.getvalue()
-
-    return make
+@pytest.fixture(name="wav_bytes")
+def make_wav_bytes() -> Callable[..., bytes]:
+    """Makes a WAV file from whole numbers, ``(T,)`` or ``(T, channels)``."""
+    return wav_bytes

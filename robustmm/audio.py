@@ -5,15 +5,14 @@ from __future__ import annotations
 import wave
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from robustmm import DataError
-
-from ._files import Array
+from robustmm.errors import DataError
 
 #: Added to the power before the logarithm: silence of digital amplitude 1e-4.
 POWER_FLOOR = 1e-8
@@ -50,7 +49,7 @@ def read_wav(file: BinaryIO, name: str) -> tuple[Tensor, int]:
     return torch.from_numpy(_decode(raw, width)).view(-1, channels).mean(dim=1), rate
 
 
-def _decode(raw: bytes, width: int) -> Array:
+def _decode(raw: bytes, width: int) -> NDArray[Any]:
     """PCM bytes of ``width`` bytes a sample to [-1, 1)."""
     if width == 1:  # the one unsigned format
         return ((np.frombuffer(raw, np.uint8).astype(np.float32)) - 128) / 128
@@ -58,7 +57,7 @@ def _decode(raw: bytes, width: int) -> Array:
         padded = np.zeros((len(raw) // 3, 4), np.uint8)
         padded[:, 1:] = np.frombuffer(raw, np.uint8).reshape(-1, 3)
         raw, width = padded.tobytes(), 4
-    values: Array = np.frombuffer(raw, f"<i{width}") / 2.0 ** (8 * width - 1)
+    values: NDArray[Any] = np.frombuffer(raw, f"<i{width}") / 2.0 ** (8 * width - 1)
     return values.astype(np.float32)
 
 

@@ -6,9 +6,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from robustmm_plugins.datasets._audio import POWER_FLOOR, LogMel, mel_filters, read_wav
+from wav_files import wav_bytes
 
 from robustmm import DataError
+from robustmm.audio import POWER_FLOOR, LogMel, mel_filters, read_wav
 
 
 @pytest.mark.parametrize(
@@ -20,13 +21,13 @@ from robustmm import DataError
         (4, [0, -(2**31), 2**30], [0.0, -1.0, 0.5]),
     ],
 )
-def test_read_wav__scales_every_width_to_one(wav_bytes, width, values, expected):
+def test_read_wav__scales_every_width_to_one(width, values, expected):
     signal, rate = read_wav(io.BytesIO(wav_bytes(np.array(values), rate=16000, width=width)), "a.wav")
     assert signal.tolist() == expected
     assert rate == 16000
 
 
-def test_read_wav__takes_the_mean_of_the_channels(wav_bytes):
+def test_read_wav__takes_the_mean_of_the_channels():
     signal, _ = read_wav(io.BytesIO(wav_bytes(np.array([[0, 16384], [-16384, -16384]]))), "a.wav")
     assert signal.tolist() == [0.25, -0.5]
 
@@ -43,7 +44,7 @@ def test_read_wav__names_the_file_that_is_none(content, text):
         read_wav(io.BytesIO(content), "a.wav")
 
 
-def test_read_wav__refuses_silence_of_no_length(wav_bytes):
+def test_read_wav__refuses_silence_of_no_length():
     with pytest.raises(DataError, match=r"a\.wav: the WAV file holds no samples"):
         read_wav(io.BytesIO(wav_bytes(np.array([], dtype=np.int64))), "a.wav")
     with pytest.raises(DataError, match=r"a\.wav: the WAV file states a sampling rate of 10 Hz"):

@@ -1,0 +1,337 @@
+"""A trained run in use: the same numbers as evaluation, every form of input, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from used_runs import DENSE, PHOTO, evaluated, train_run
+from wav_files import wav_bytes
+
+import robustmm
+from robustmm import CheckpointError, ConfigError, DataError, Predictor, RobustmmError
+from robustmm.data.transforms import Augmentation, JointTransform
+
+IMAGES = {
+    "data": {"dataset": {"name": "synthetic", "modalities": 2, "samples": 16, "size": 8, "kind": "image"}},
+    "model": {"encoders": {"default": {"name": "small_cnn"}}},
+}
+DIABETES = {"data": {"dataset": {"name": "diabetes"}, "batch_size": 64}}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Trains a run once per name."""
+    made: dict[str, Path] = {}
+
+    def train(name: str, **changes: Any) -> Path:
+        if name not in made:
+            made[name] = train_run(tmp_path_factory.mktemp(name), **changes)
+        return made[name]
+
+    return train
+
+
+@pytest.fixture
+def vectors(runs: Callable[..., Path]) -> Predictor:
+    return robustmm.load(runs("vectors"), device="cpu")
+
+
+@pytest.fixture
+def pictures(runs: Callable[..., Path]) -> Predictor:
+    return robustmm.load(runs("pictures", **IMAGES), device="cpu")
+
+
+def picture(shape: tuple[int, ...] = (3, 8, 8), seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("vectors", {}),
+        ("dense", DENSE),
+        ("lacking", {"data": {"dataset": {"name": "synthetic", "modalities": 3, "samples": 24, "missing_rate": 0.4}}}),
+        ("token", {"model": {"missing_policy": "learned_token"}}),
+        ("regression", DIABETES),
+        ("monig", {**DIABETES, "method": "monig"}),
+        ("heads", {"method": "tmc"}),
+        ("balanced", {"balancer": "dgl"}),
+        ("codes", {"method": "cpm_nets"}),
+    ],
+)
+def test_predict__equals_evaluation(runs: Callable[..., Path], name: str, changes: dict[str, Any]) -> None:
+    folder = runs(name, **changes)
+    samples, logits, usable = evaluated(folder)
+    predictor = robustmm.load(folder, device="cpu", batch_size=3)
+    for (combination, own), there in zip(logits.items(), usable.tolist(), strict=True):
+        given = [
+            {name: sample["inputs"].get(name) for name in combination}
+            for sample, usable_here in zip(samples, there, strict=True)
+            if usable_here
+        ]
+        predictions = predictor.predict(given)
+        expected = own[torch.tensor(there)]
+        torch.testing.assert_close(torch.stack([one.logits for one in predictions]), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_load__needs_no_data(runs: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "set.csv").write_text(
+        "".join(
+            ["photo,sensor,label,split\n"]
+            + [f",{i} {i % 3},{'ab'[i % 2]},{part}\n" for i in range(8) for part in ("train", "test")]
+        ).replace("\n,", "\nphoto.png,", 1),
+        encoding="utf-8",
+    )
+    Image.fromarray(np.full((8, 8, 3), 99, np.uint8)).save(tmp_path / "photo.png")
+    folder = train_run(
+        tmp_path,
+        data={"dataset": {"name": "manifest", "csv": str(tmp_path / "set.csv"), "modalities": PHOTO}, "batch_size": 4},
+        model={"encoders": {"default": None, "image": "small_cnn", "vector": {"name": "mlp", "hidden": [4]}}},
+    )
+    (tmp_path / "set.csv").unlink()
+    predictor = robustmm.load(folder, device="cpu")
+    assert [one.name for one in predictor.modalities] == ["photo", "sensor"]
+    assert predictor.classes == ("a", "b")
+    from_file = predictor.predict({"photo": tmp_path / "photo.png"})
+    from_array = predictor.predict({"photo": np.full((8, 8, 3), 99, np.uint8)})
+    from_shares = predictor.predict({"photo": np.full((8, 8, 3), 99 / 255, np.float32)})
+    torch.testing.assert_close(from_file.logits, from_array.logits)
+    torch.testing.assert_close(from_file.logits, from_shares.logits)
+    assert predictor.predict({"sensor": "0.5 1.25"}).modalities == ("sensor",)
+
+
+def test_load__says_what_to_do_with_an_old_run(runs: Callable[..., Path], tmp_path: Path) -> None:
+    folder = train_run(tmp_path)
+    (folder / "checkpoints/model.json").unlink()
+    with pytest.raises(CheckpointError, match=r"model.json is not there; `robustmm evaluate .*made` writes it"):
+        robustmm.load(folder)
+    from robustmm.cli import run
+
+    assert run(["evaluate", str(folder)]) == 0
+    assert robustmm.load(folder).classes
+
+
+def test_load__names_a_damaged_or_newer_signature(tmp_path: Path) -> None:
+    folder = train_run(tmp_path)
+    path = folder / "checkpoints/model.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**content, "format": 99}), encoding="utf-8")
+    with pytest.raises(CheckpointError, match="format 99, this version of robustmm reads 1"):
+        robustmm.load(folder)
+    del content["modalities"]
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(CheckpointError, match="is damaged"):
+        robustmm.load(folder)
+    with pytest.raises(CheckpointError, match="is no run folder"):
+        robustmm.load(tmp_path)
+
+
+def test_load__leaves_the_random_generator(runs: Callable[..., Path]) -> None:
+    folder = runs("vectors")
+    before = torch.get_rng_state()
+    robustmm.load(folder, device="cpu")
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_load__knows_devices(runs: Callable[..., Path]) -> None:
+    with pytest.raises(RobustmmError, match="device 'gppu'"):
+        robustmm.load(runs("vectors"), device="gppu")
+
+
+def test_predict__absent_is_absent_in_every_form(vectors: Predictor) -> None:
+    value = np.arange(8, dtype=np.float32)
+    alone = vectors.predict({"m0": value})
+    none = vectors.predict({"m0": value, "m1": None})
+    batch = {"m0": value[None], "m1": np.full((1, 8), 1e6, np.float32)}
+    (hidden,) = vectors.predict(batch, presence=[[True, False]])
+    assert alone.modalities == none.modalities == hidden.modalities == ("m0",)
+    assert torch.equal(alone.logits, none.logits)
+    assert torch.equal(alone.logits, hidden.logits)
+
+
+def test_predict__gives_names_probabilities_and_doubt(vectors: Predictor) -> None:
+    one = vectors.predict({"m0": np.ones(8), "m1": np.ones(8)}, ids="mine")
+    assert one.id == "mine"
+    assert one.label in vectors.classes
+    assert one.probabilities is not None
+    assert float(one.probabilities.sum()) == pytest.approx(1)
+    assert one.probability == pytest.approx(one.top(1)[0][1])
+    assert one.uncertainty is not None
+    assert float(one.uncertainty) == pytest.approx(1 - (one.probability or 0), abs=1e-6)
+    assert next(name for name, _ in one.top(99)) == one.label
+    assert one.map is one.values is None
+
+
+def test_predict__quantities_have_the_unit_of_the_targets(runs: Callable[..., Path]) -> None:
+    predictor = robustmm.load(runs("monig", **DIABETES, method="monig"), device="cpu")
+    one = predictor.predict({predictor.modalities[0].name: np.zeros(predictor.modalities[0].shape)})
+    assert one.label is one.probabilities is None
+    assert one.values is not None
+    assert one.scales is not None
+    assert list(one.values) == list(one.scales) == list(predictor.classes)
+    assert 20 < next(iter(one.values.values())) < 400
+    assert next(iter(one.scales.values())) > 0
+
+
+def test_predict__a_batch_equals_its_samples(vectors: Predictor) -> None:
+    rows = np.random.default_rng(0).normal(size=(5, 8)).astype(np.float32)
+    listed = vectors.predict([{"m0": row} for row in rows], ids=list("abcde"))
+    stacked = vectors.predict({"m0": torch.from_numpy(rows)})
+    column = vectors.predict({"m0": list(rows), "m1": None})
+    assert [one.id for one in listed] == list("abcde")
+    assert [one.id for one in stacked] == list("01234")
+    for one, two, three in zip(listed, stacked, column, strict=True):
+        assert torch.equal(one.logits, two.logits)
+        assert torch.equal(one.logits, three.logits)
+
+
+def test_predict__takes_pictures_in_every_form(pictures: Predictor, tmp_path: Path) -> None:
+    first = picture()
+    np.save(tmp_path / "a.npy", first)
+    np.savez(tmp_path / "a.npz", first)
+    last = np.ascontiguousarray(first.transpose(1, 2, 0))
+    expected = pictures.predict({"m0": first}).logits
+    for given in (last, torch.from_numpy(first), torch.from_numpy(last), str(tmp_path / "a.npy"), tmp_path / "a.npz"):
+        torch.testing.assert_close(pictures.predict({"m0": given}).logits, expected)
+
+
+def test_predict__takes_pil_pictures_and_files_alike(pictures: Predictor, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (12, 10, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    image.save(tmp_path / "a.png")
+    expected = pictures.predict({"m0": pixels}).logits
+    assert torch.equal(pictures.predict({"m0": image}).logits, expected)
+    assert torch.equal(pictures.predict({"m0": tmp_path / "a.png"}).logits, expected)
+    fitted = JointTransform(Augmentation(), (8, 8), {"m0": "colour"}).fit("m0", pixels)
+    assert torch.equal(pictures.predict({"m0": fitted}).logits, expected)
+
+
+def test_predict__dense_comes_back_in_the_size_that_was_given(runs: Callable[..., Path]) -> None:
+    predictor = robustmm.load(runs("dense", **DENSE), device="cpu")
+    one, two = predictor.predict([{"m0": picture((3, 12, 20)), "m1": picture((3, 8, 8))}, {"m1": picture((3, 8, 8))}])
+    assert one.map is not None
+    assert one.map.shape == (12, 20)
+    assert one.uncertainty is not None
+    assert one.uncertainty.shape == (12, 20)
+    assert two.probabilities is not None
+    assert two.probabilities.shape == (4, 8, 8)
+    assert torch.equal(two.map, two.logits.argmax(dim=0))
+    native = robustmm.load(runs("dense", **DENSE), device="cpu", resize=False).predict({"m0": picture((3, 16, 16))})
+    assert native.map is not None
+    assert native.map.shape == (16, 16)
+
+
+def test_predict__is_deterministic_and_leaves_the_model(vectors: Predictor) -> None:
+    before = {name: value.clone() for name, value in vectors.method.state_dict().items()}
+    first, second = (vectors.predict({"m0": np.ones(8)}).logits for _ in range(2))
+    assert torch.equal(first, second)
+    assert not first.requires_grad
+    assert all(torch.equal(value, before[name]) for name, value in vectors.method.state_dict().items())
+
+
+def test_predict__adapts_each_call_from_the_trained_weights(runs: Callable[..., Path]) -> None:
+    folder = runs("attention", model={"fusion": {"name": "attention", "dim": 8, "heads": 2}})
+    rows = np.random.default_rng(0).normal(size=(6, 8)).astype(np.float32)
+    plain = robustmm.load(folder, device="cpu", batch_size=2)
+    adapting = robustmm.load(folder, device="cpu", batch_size=2, adapter="read", adapter_options={"lr": 0.5})
+    given = {"m0": rows, "m1": rows}
+    once, again = (torch.stack([one.logits for one in adapting.predict(given)]) for _ in range(2))
+    assert torch.equal(once, again)
+    assert not torch.allclose(once, torch.stack([one.logits for one in plain.predict(given)]))
+    with pytest.raises(ConfigError, match="unknown adapter 'reed'"):
+        robustmm.load(folder, adapter="reed")
+
+
+REFUSED = [
+    ({"M0x": np.ones(8)}, r"no modality 'M0x' \(the model has m0, m1\)"),
+    ({"m00": np.ones(8)}, r"no modality 'm00' - did you mean 'm0'\? \(the model has m0, m1\)"),
+    ({}, "has no modality at all; give at least one of m0, m1"),
+    ({"m0": None}, "has no modality at all"),
+    ({"m0": np.ones(7)}, r"m0: has shape \(7,\); expected \(8,\) \(features\)"),
+    ({"m0": np.array([1, 2, np.nan, 4, 5, 6, 7, 8])}, r"m0: holds NaN \(1 of 8 values\)"),
+    ({"m0": np.array([1, 2, np.inf, 4, 5, 6, 7, 8])}, "m0: holds infinite values"),
+    ({"m0": np.ones(8, bool)}, "m0: values of type bool"),
+    ({"m0": np.array(["a"] * 8)}, "m0: values of type <U1"),
+    ({"m0": "a b c"}, "could not convert string to float: 'a'"),
+    ({"m0": "no_such.npy"}, "no_such.npy: there is no such file"),
+    ({"m0": "no_such.png"}, "no_such.png: there is no such file"),
+    (
+        {"m0": np.ones((2, 8)), "m1": np.ones(8)},
+        "a batch holds as many samples of every modality; got m0 several, m1 one",
+    ),
+    ({"m0": np.ones((2, 8)), "m1": np.ones((3, 8))}, "got m0 2, m1 3"),
+]
+
+
+@pytest.mark.parametrize(("given", "message"), REFUSED)
+def test_predict__refuses(vectors: Predictor, given: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        vectors.predict(given)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (picture((4, 8, 8)), "expected 3 channels on the first or the last axis"),
+        (picture((8, 8)), r"has shape \(8, 8\); expected one map of shape \(3, H, W\) or \(H, W, 3\)"),
+        (picture((3, 9, 3)), "the first and the last axis may be the 3 channels; say channels='first' or"),
+        (np.full((3, 8, 8), np.nan), "holds NaN"),
+    ],
+)
+def test_predict__refuses_pictures(pictures: Predictor, value: np.ndarray, message: str) -> None:
+    with pytest.raises(DataError, match=f"sample '0', m1: .*{message}"):
+        pictures.predict({"m1": value})
+
+
+def test_predict__channels_may_be_said(runs: Callable[..., Path]) -> None:
+    last = robustmm.load(runs("pictures", **IMAGES), device="cpu", channels="last")
+    assert last.predict({"m0": picture((3, 9, 3))}).label
+    with pytest.raises(DataError, match="with channels last; expected 3"):
+        last.predict({"m0": picture((3, 8, 8))})
+
+
+def test_predict__refuses_masks_and_names_that_do_not_fit(vectors: Predictor) -> None:
+    rows = np.ones((2, 8), np.float32)
+    with pytest.raises(DataError, match=r"expected bool of shape \(2, 2\): samples x modalities \(m0, m1\)"):
+        vectors.predict({"m0": rows}, presence=[[True, False]])
+    with pytest.raises(DataError, match="sample 0: presence shows m1, which is not given"):
+        vectors.predict({"m0": rows}, presence=[[True, True]] * 2)
+    with pytest.raises(DataError, match="presence is for several samples"):
+        vectors.predict({"m0": rows[0]}, presence=[[True, False]])
+    with pytest.raises(DataError, match="1 ids for more samples"):
+        vectors.predict({"m0": rows}, ids=["a"])
+    with pytest.raises(DataError, match="3 ids for fewer samples"):
+        vectors.predict({"m0": rows}, ids=["a", "b", "c"])
+
+
+def test_predict__depth_keeps_holes_and_reads_16_bits(tmp_path: Path) -> None:
+    modality = robustmm.Modality("depth", "image", (1, 2, 2), robustmm.Scaling(invalid=0.0), "mm")
+    from robustmm.use.values import read_value
+
+    depth = np.array([[0, 1000, 2000, 40000]] * 4, np.uint16)
+    Image.fromarray(depth).save(tmp_path / "depth.png")
+    value = read_value(tmp_path / "depth.png", modality, (2, 2))
+    assert value.size == (4, 4)
+    assert set(value.tensor.flatten().tolist()) <= {0.0, 1000.0, 2000.0, 40000.0}
+    holes = np.array([[np.nan, 5.0], [5.0, 5.0]], np.float32)
+    assert read_value(holes, modality, (2, 2)).tensor[0, 0, 0] == 0
+
+
+def test_read_value__recordings_become_the_spectrograms_of_training(tmp_path: Path) -> None:
+    from robustmm.use.values import read_value
+
+    recording = robustmm.LogMel(bands=4, frames=6)
+    (tmp_path / "a.wav").write_bytes(wav_bytes(np.arange(2000), rate=8000))
+    modality = robustmm.Modality("audio", "spectrogram", (1, 4, 6), reading=robustmm.Reading(recording=recording))
+    value = read_value(tmp_path / "a.wav", modality, None).tensor
+    with (tmp_path / "a.wav").open("rb") as file:
+        assert torch.equal(value, recording(*robustmm.read_wav(file, "a.wav")))
+    with pytest.raises(DataError, match="does not say how recordings become spectrograms; give the spectrogram itself"):
+        read_value(tmp_path / "a.wav", robustmm.Modality("audio", "spectrogram", (1, 4, 6)), None)
