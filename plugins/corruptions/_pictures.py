@@ -46,3 +46,22 @@ def uniform_like(value: Tensor, generator: torch.Generator) -> Tensor:
 def scale_of(value: Tensor, reference: int = REFERENCE_SIDE) -> float:
     """Shorter side of a picture (D, H, W) in units of a reference picture's."""
     return min(value.shape[-2:]) / reference
+
+
+def filtered(unit: Tensor, valid: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Weighted means of a picture's valid values.
+
+    Args:
+        unit: (D, H, W), 0 where it is not valid.
+        valid: (D, H, W) bool.
+        rows: (H, H) weights along the height, each row with sum 1.
+        columns: (W, W) likewise along the width.
+
+    Returns:
+        (D, H, W); 0 where no valid value has a weight.
+    """
+    total = rows @ unit @ columns.T
+    if valid.all():
+        return total
+    weight = rows @ valid.float() @ columns.T
+    return total / weight.clamp_min(torch.finfo(torch.float32).tiny)

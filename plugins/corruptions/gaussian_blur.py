@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn.functional import conv2d, pad
 
 from robustmm import Component, Options, hookimpl
 
 from ._levels import HENDRYCKS, Positives
-from ._pictures import UnitRange, scale_of
+from ._pictures import UnitRange, filtered, scale_of
 
 #: The filter ends at so many deviations, as in SciPy and scikit-image.
 TRUNCATE = 4.0
@@ -36,18 +36,20 @@ class GaussianBlur(UnitRange):
     def unit_at_level(self, unit: Tensor, level: float, generator: torch.Generator, valid: Tensor) -> Tensor:
         """See `UnitRange.unit_at_level`."""
         sigma = level * scale_of(unit)
-        weight = gaussian_filter(valid.float(), sigma)
-        return gaussian_filter(unit, sigma) / weight.clamp_min(torch.finfo(torch.float32).tiny)
+        rows, columns = (gaussian_weights(size, sigma) for size in unit.shape[-2:])
+        return filtered(unit, valid, rows, columns)
 
 
-def gaussian_filter(value: Tensor, sigma: float) -> Tensor:
-    """Each channel of (D, H, W) convolved with a Gaussian of deviation ``sigma`` in pixels, to the same shape."""
+@lru_cache(maxsize=16)
+def gaussian_weights(size: int, sigma: float) -> Tensor:
+    """(size, size): row i has the share of each value of a line in the filtered value i; not to be changed."""
     radius = int(TRUNCATE * sigma + 0.5)
-    places = torch.arange(-radius, radius + 1, dtype=torch.float64)
-    kernel = torch.exp(-0.5 * (places / sigma).square())
-    kernel = (kernel / kernel.sum()).float()
-    padded = pad(value[:, None], (radius,) * 4, mode="replicate")  # (D, 1, H + 2r, W + 2r)
-    return conv2d(conv2d(padded, kernel.view(1, 1, -1, 1)), kernel.view(1, 1, 1, -1))[:, 0]
+    places = torch.arange(-radius, radius + 1)
+    kernel = torch.exp(-0.5 * (places.double() / sigma).square())
+    kernel = kernel / kernel.sum()
+    sources = (torch.arange(size)[:, None] + places).clamp(0, size - 1)  # (size, 2r + 1), ends continued
+    weights = torch.zeros(size, size, dtype=torch.float64)
+    return weights.scatter_add_(1, sources, kernel.expand(size, -1)).float()
 
 
 @hookimpl

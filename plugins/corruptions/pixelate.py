@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 from pydantic import Field
@@ -11,7 +12,7 @@ from torch import Tensor
 from robustmm import Component, Options, hookimpl
 
 from ._levels import HENDRYCKS, Shares
-from ._pictures import UnitRange
+from ._pictures import UnitRange, filtered
 
 
 class PixelateOptions(Options):
@@ -27,18 +28,13 @@ class Pixelate(UnitRange):
 
     def unit_at_level(self, unit: Tensor, level: float, generator: torch.Generator, valid: Tensor) -> Tensor:
         """See `UnitRange.unit_at_level`."""
-        weight = coarsened(valid.float(), level)
-        return coarsened(unit, level) / weight.clamp_min(torch.finfo(torch.float32).tiny)
+        rows, columns = (round_trip(size, max(int(size * level), 1)) for size in unit.shape[-2:])
+        return filtered(unit, valid, rows, columns)
 
 
-def coarsened(value: Tensor, share: float) -> Tensor:
-    """(D, H, W) reduced to this share of each side by box averages, and enlarged again."""
-    height, width = (round_trip(size, max(int(size * share), 1)) for size in value.shape[-2:])
-    return height @ value @ width.T
-
-
+@lru_cache(maxsize=16)
 def round_trip(size: int, fewer: int) -> Tensor:
-    """(size, size) matrix that reduces a line to ``fewer`` values and enlarges it to its size again."""
+    """(size, size): reduces a line to ``fewer`` values and enlarges it to its size again; not to be changed."""
     return (box_resize(fewer, size) @ box_resize(size, fewer)).float()
 
 
