@@ -13,7 +13,7 @@ from robustmm.build import Assembly, assemble
 from robustmm.config.load import load_config
 from robustmm.config.schema import RunConfig
 from robustmm.engine.adapt import evaluate_adapted
-from robustmm.engine.evaluate import Evaluation, evaluate_combinations
+from robustmm.engine.record import no_track
 from robustmm.engine.run_folder import RunFolder
 from robustmm.engine.scores import summarise
 from robustmm.engine.shots import spread_positions, take_shots
@@ -21,7 +21,10 @@ from robustmm.engine.trained import load_selected
 from robustmm.launch import launch, one_process, place
 from robustmm.masks import combination_name
 from robustmm.methods.method import Method
-from robustmm.registry import Registry
+from robustmm.protocols.listing import PROTOCOLS
+from robustmm.protocols.predictions import recorded
+from robustmm.protocols.protocol import Subject
+from robustmm.registry import Registry, Track
 from robustmm.report.html import write_report
 from robustmm.report.palette import class_colours
 from robustmm.report.results import COMBINATIONS, adapted_protocol, protocol_record, read_results, write_protocol
@@ -37,8 +40,14 @@ def evaluate(
     fabric: Fabric | None = None,
     accelerator: str | None = None,
     pictures: int | None = None,
+    protocols: Sequence[str] | None = None,
+    overrides: Sequence[str] = (),
+    track: Track = no_track,
 ) -> dict[str, Any]:
-    """Score the selected weights on every combination of the test part, and with the run's adapter where it has one.
+    """Measure the selected weights on the test part by every protocol, and with the run's adapter where it has one.
+
+    What is recorded of each sample is kept in ``eval/predictions.npz``: predictions that are there already, made with
+    the same weights and data, are not made again, and a pass that was stopped goes on where it was.
 
     Args:
         folder: Of a trained run.
@@ -46,17 +55,30 @@ def evaluate(
         fabric: Of the run that has just trained; None launches one process with the run's precision.
         accelerator: Where to launch it; None means the kind of device that the run was trained on.
         pictures: Samples on the picture sheet of dense prediction; None means as many as the configuration says.
+        protocols: Names; None means those of the configuration. Results of others stay as they are. The one of all
+            combinations is measured too where there are no results of it.
+        overrides: Of the run's configuration, such as ``evaluation.missing_rate.seeds=3``.
+        track: Shows how far it is.
 
     Returns:
-        The record without adapter that also stands in ``results.json``.
+        The record of all combinations without adapter, as in ``results.json``.
+
+    Raises:
+        ConfigError: a protocol does not fit the run.
     """
-    trained = _trained(folder, registry, fabric=fabric, accelerator=accelerator)
-    record = _score(trained)
-    if trained.assembly.make_adapter is not None:
+    trained = _trained(folder, registry, fabric=fabric, accelerator=accelerator, overrides=overrides)
+    evaluation = trained.assembly.config.evaluation
+    chosen = evaluation.protocols if protocols is None else tuple(protocols)
+    known = {} if not folder.results.is_file() else read_results(folder.results)["protocols"]
+    if COMBINATIONS not in (*chosen, *known):
+        chosen = (COMBINATIONS, *chosen)
+    measured = _measure(trained, chosen, track)
+    if trained.assembly.make_adapter is not None and protocols is None:
         _score_adapted(trained)
+    record = measured.get(COMBINATIONS) or known[COMBINATIONS]
     if distributed.rank() == 0:
-        count = trained.assembly.config.evaluation.pictures if pictures is None else pictures
-        _draw_pictures(trained, record, count)
+        if COMBINATIONS in chosen:
+            _draw_pictures(trained, record, evaluation.pictures if pictures is None else pictures)
         write_report(folder.path)
     return record
 
@@ -80,7 +102,7 @@ def evaluate_with_adapter(
     """
     trained = _trained(folder, registry, accelerator=accelerator, overrides=overrides)
     if not folder.results.is_file() or COMBINATIONS not in read_results(folder.results)["protocols"]:
-        _score(trained)
+        _measure(trained, (COMBINATIONS,), no_track)
     record = _score_adapted(trained)
     if distributed.rank() == 0:
         write_report(folder.path)
@@ -92,6 +114,7 @@ class _Trained:
     """A run with the weights that selection picked, on its device."""
 
     folder: RunFolder
+    registry: Registry
     assembly: Assembly
     method: Method
     fabric: Fabric
@@ -113,21 +136,25 @@ def _trained(
     best = load_best(assembly, folder)
     if distributed.rank() == 0:
         write_signature(folder.signature, assembly.signature())  # runs of older versions have none
-    return _Trained(folder, assembly, place(assembly.method.deployable(), fabric, config.train), fabric, best)
+    return _Trained(folder, registry, assembly, place(assembly.method.deployable(), fabric, config.train), fabric, best)
 
 
-def _score(trained: _Trained) -> dict[str, Any]:
-    assembly, fabric = trained.assembly, trained.fabric
-    evaluation = evaluate_combinations(
-        trained.method,
-        assembly.loader("test").ordered(),
-        fabric.device,
-        combinations=assembly.combinations,
-        extra=assembly.make_metrics,
-        unimodal=assembly.config.evaluation.unimodal,
-        autocast=fabric.autocast,
-    )
-    return _write(trained, COMBINATIONS, evaluation, adapter="none")
+def _measure(trained: _Trained, names: Sequence[str], track: Track) -> dict[str, dict[str, Any]]:
+    """Record what the protocols need, and write down what they make of it; returns their records by name."""
+    subject = _subject(trained)
+    protocols = [make(subject) for name, make in PROTOCOLS.items() if name in names]
+    recording = recorded(subject, [protocol.views() for protocol in protocols], track)
+    found = {}
+    for protocol in protocols:
+        if distributed.rank() == 0 or protocol.name == COMBINATIONS:  # the others are for the file alone
+            found[protocol.name] = _write(trained, protocol.name, protocol.result(recording), adapter="none")
+    distributed.barrier()
+    return found
+
+
+def _subject(trained: _Trained) -> Subject:
+    fabric = trained.fabric
+    return Subject(trained.folder, trained.assembly, trained.method, trained.registry, fabric.device, fabric.autocast)
 
 
 def _score_adapted(trained: _Trained) -> dict[str, Any]:
@@ -143,42 +170,38 @@ def _score_adapted(trained: _Trained) -> dict[str, Any]:
         extra=assembly.make_metrics,
         autocast=trained.fabric.autocast,
     )
-    facts = {"adapter_options": section.options.model_dump(mode="json")}
-    return _write(trained, adapted_protocol(COMBINATIONS, section.name), evaluation, adapter=section.name, facts=facts)
+    summary = summarise(evaluation, trained.method.task, assembly.directions())
+    own = protocol_record(summary, None, {"adapter_options": section.options.model_dump(mode="json")})
+    return _write(trained, adapted_protocol(COMBINATIONS, section.name), own, adapter=section.name)
 
 
-def _write(
-    trained: _Trained, protocol: str, evaluation: Evaluation, *, adapter: str, facts: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """The record of an evaluation; the first process writes it down."""
+def _write(trained: _Trained, protocol: str, own: Mapping[str, Any], *, adapter: str) -> dict[str, Any]:
+    """A protocol's own results with the facts of the run; the first process writes them down."""
     assembly, task, best = trained.assembly, trained.method.task, trained.best
     config = assembly.config
     row_facts = {**_row_facts(config), "adapter": adapter}
     title = f"{config.name} on test, missing policy {config.model.missing_policy.name}"
-    record = protocol_record(
-        summarise(evaluation, task, assembly.directions()),
-        evaluation.unimodal_source,
-        {
-            "title": title if adapter == "none" else f"{title}, adapter {adapter}",
-            **row_facts,
-            **(facts or {}),
-            "combinations": [combination_name(combo) for combo in assembly.combinations],
-            "score": task.score,
-            "directions": assembly.directions(),
-            "chance": task.chance(),
-            "chances": task.chances(assembly.directions()),
-            "classes": [] if task.continuous else list(task.classes),
-            **({"targets": list(task.classes)} if task.continuous else {}),
-            **({"colours": _colours(assembly)} if task.dense else {}),
-            "selection": {
-                "part": "validation",
-                "metric": best["metric"],
-                "value": best["score"],
-                "epoch": best["epoch"],
-            },
-            "data": assembly.parts.facts,
+    record = {
+        "title": title if adapter == "none" else f"{title}, adapter {adapter}",
+        **row_facts,
+        "modalities": list(trained.method.modalities),
+        "combinations": [combination_name(combo) for combo in assembly.combinations],
+        "score": task.score,
+        "directions": assembly.directions(),
+        "chance": task.chance(),
+        "chances": task.chances(assembly.directions()),
+        "classes": [] if task.continuous else list(task.classes),
+        **({"targets": list(task.classes)} if task.continuous else {}),
+        **({"colours": _colours(assembly)} if task.dense else {}),
+        "selection": {
+            "part": "validation",
+            "metric": best["metric"],
+            "value": best["score"],
+            "epoch": best["epoch"],
         },
-    )
+        "data": assembly.parts.facts,
+        **own,
+    }
     if distributed.rank() == 0:
         write_protocol(trained.folder.path, protocol, record, row_facts=row_facts)
     return record

@@ -230,7 +230,7 @@ class MMANet(Method):
         self._blueprint = blueprint
         self._teacher_path, self._teacher_epochs = teacher, teacher_epochs
         self.mad_weight, self.mad_axis, self.mad_normalise = mad_weight, mad_axis, mad_normalise
-        self.uncertainty, self.teacher_mode = uncertainty, teacher_mode
+        self.unsure_of, self.teacher_mode = uncertainty, teacher_mode
         if uncertainty == "decoder" and not hasattr(self.head, "first_step"):
             raise ConfigError(
                 ["method.uncertainty: decoder needs a head that gives its first step, such as esanet_decoder"]
@@ -289,7 +289,7 @@ class MMANet(Method):
         teacher: Any = self._teacher_on(output.logits.device)
         with torch.no_grad():
             known = teacher(batch.inputs, batch.observed, size=self.task.target_size(batch.target))
-            unsure = known.logits if self.uncertainty == "logits" else teacher.head.first_step(known.fused)
+            unsure = known.logits if self.unsure_of == "logits" else teacher.head.first_step(known.fused)
         student = [output.fused[level] for level in self.levels]
         theirs = [known.fused[level] for level in self.levels]
         return margin_loss(student, theirs, unsure, self.mad_axis, self.mad_normalise)

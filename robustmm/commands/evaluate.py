@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from robustmm.engine.run_folder import RunFolder
 
+#: As `robustmm.config.evaluation.ProtocolName`, which imports pydantic: not for --help.
+PROTOCOLS = ("combinations", "expected", "missing-rate", "corruption", "noise", "calibration", "latency")
+
 
 @click.command("evaluate")
 @click.argument("folder", metavar="RUN", type=click.Path(exists=True, file_okay=False, path_type=Path))
@@ -27,6 +30,27 @@ if TYPE_CHECKING:
     help="Test samples on the picture sheet of dense prediction instead of the run's evaluation.pictures; 0: no sheet.",
 )
 @click.option(
+    "-p",
+    "--protocol",
+    "protocols",
+    multiple=True,
+    type=click.Choice(PROTOCOLS),
+    help="Measure by this protocol; may be repeated. As it stands the run's evaluation.protocols.",
+)
+@click.option(
+    "-o",
+    "--override",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change one key below evaluation, as in -o evaluation.missing_rate.seeds=3; may be repeated.",
+)
+@click.option(
+    "--masks",
+    metavar="FILE",
+    help="Mask file of another run, eval/masks.npz, for the protocol missing-rate.",
+)
+@click.option(
     "--adapter",
     metavar="NAME",
     help="Measure with this test-time adapter, beside the results without one, which stay as they are.",
@@ -39,13 +63,27 @@ if TYPE_CHECKING:
     help="Option of the adapter, as in --adapter-option lr=1e-3; may be repeated.",
 )
 def command(
-    folder: Path, accelerator: str | None, pictures: int | None, adapter: str | None, adapter_options: tuple[str, ...]
+    folder: Path,
+    accelerator: str | None,
+    pictures: int | None,
+    protocols: tuple[str, ...],
+    overrides: tuple[str, ...],
+    masks: str | None,
+    adapter: str | None,
+    adapter_options: tuple[str, ...],
 ) -> None:
-    """Score the selected weights of RUN on every combination of the test part, in one pass on one device."""
+    """Score the selected weights of RUN on the test part, in one pass on one device.
+
+    Each protocol has a JSON and a CSV file in RUN/eval, and all are in results.json and report.html. What is recorded
+    of each sample is kept, so that nothing is predicted twice; a pass that is stopped goes on where it was.
+    """
     if adapter is None and adapter_options:
         raise click.UsageError("--adapter-option needs --adapter NAME; 'robustmm list adapter' shows the names")
     if adapter is not None and pictures is not None:
         raise click.UsageError("--pictures shows the model without adapter; leave out --adapter or --pictures")
+    if adapter is not None and (protocols or masks):
+        raise click.UsageError("an adapter is measured on all combinations alone; leave out --adapter or the protocols")
+    _check_overrides(overrides)
     from robustmm import evaluation
     from robustmm.engine.run_folder import RunFolder
     from robustmm.plugin_manager import get_plugins
@@ -53,18 +91,39 @@ def command(
     made = RunFolder(folder)
     made.require()
     registry = get_plugins().registry
+    if masks is not None:
+        overrides = (*overrides, f"evaluation.missing_rate.masks={masks}")
     if adapter is None:
-        evaluation.evaluate(made, registry, accelerator=accelerator, pictures=pictures)
+        from robustmm.commands.progress import track
+
+        evaluation.evaluate(
+            made,
+            registry,
+            accelerator=accelerator,
+            pictures=pictures,
+            protocols=protocols or None,
+            overrides=overrides,
+            track=track,
+        )
     else:
         chosen = [f"evaluation.adapter={adapter}", *(f"evaluation.adapter.{text}" for text in adapter_options)]
+        chosen += overrides
         evaluation.evaluate_with_adapter(made, registry, chosen, accelerator=accelerator)
     show_run(made)
+
+
+def _check_overrides(overrides: tuple[str, ...]) -> None:
+    """A trained run's data and model are what they are."""
+    for text in overrides:
+        if not text.startswith("evaluation."):
+            raise click.UsageError(f"-o {text}: a trained run stays as it is; change keys below evaluation")
 
 
 def show_run(folder: RunFolder) -> None:
     """Print the table of the run, and where its files are."""
     from rich.console import Console
 
+    from robustmm.report.protocol_tables import protocol_table
     from robustmm.report.results import COMBINATIONS, adapted_records, read_results
     from robustmm.report.tables import combination_table, number
 
@@ -80,6 +139,9 @@ def show_run(folder: RunFolder) -> None:
     for adapted in adapted_records(protocols):
         console.print(combination_table(adapted, before=record))
         _print_degenerate(console, adapted)
+    for name in PROTOCOLS:
+        if name != COMBINATIONS and name in protocols:
+            console.print(protocol_table(name, protocols[name]))
     short = [row for row in record["rows"] if row["excluded"] or row["incomplete"]]
     if short:
         console.print(
@@ -97,7 +159,8 @@ def show_run(folder: RunFolder) -> None:
         ("report", folder.path / "report.html"),
         ("pictures", folder.path / "eval" / "pictures.png"),
         ("results", folder.results),
-        ("table", folder.path / "eval" / "combinations.csv"),
+        ("tables", folder.path / "eval" / "combinations.csv"),
+        ("predictions", folder.path / "eval" / "predictions.npz"),
         ("tensorboard", folder.path / "tb"),
     ):
         if path.exists():

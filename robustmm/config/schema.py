@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, StrictBool, ValidationInfo, field_validator
 
 from robustmm.config.component import ComponentSection, Kind, complain
+from robustmm.config.evaluation import EvaluationSection
 from robustmm.config.messages import Complaint
+from robustmm.config.section import Count, CountOrZero, NotNegative, Positive, Section, Share, Word
 from robustmm.config.tree import KeyPath
 from robustmm.registry import Registry
 
@@ -16,13 +18,6 @@ from robustmm.registry import Registry
 MODALITY_KINDS = ("vector", "sequence", "image", "spectrogram")
 #: The key of ``model.encoders`` for every modality that has no key of its own.
 DEFAULT_ENCODER = "default"
-
-Count = Annotated[int, Field(strict=True, ge=1)]
-CountOrZero = Annotated[int, Field(strict=True, ge=0)]
-Positive = Annotated[float, Field(strict=True, gt=0)]
-NotNegative = Annotated[float, Field(strict=True, ge=0)]
-Share = Annotated[float, Field(strict=True, gt=0, lt=1)]
-Word = Annotated[str, Field(min_length=1)]
 
 Dataset = Annotated[ComponentSection, Kind("dataset")]
 Task = Annotated[ComponentSection, Kind("task")]
@@ -36,20 +31,12 @@ Method = Annotated[ComponentSection, Kind("method")]
 Balancer = Annotated[ComponentSection, Kind("balancer")]
 Optimizer = Annotated[ComponentSection, Kind("optimizer")]
 Schedule = Annotated[ComponentSection, Kind("schedule")]
-Adapter = Annotated[ComponentSection, Kind("adapter")]
-Metric = Annotated[ComponentSection, Kind("metric")]
 Callback = Annotated[ComponentSection, Kind("callback")]
 
 
 def _default_component(*names: str) -> Any:
     """Names that validation turns into component sections, since defaults are validated too."""
     return names[0] if len(names) == 1 else names
-
-
-class Section(BaseModel):
-    """Base of the sections."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 class ValidationPart(Section):
@@ -177,39 +164,6 @@ class TrainSection(Section):
     log_every: Count = Field(20, description="Steps between two entries of the training log.")
     checkpoint_every: Count = Field(1, description="Epochs between two checkpoints; the last epoch always has one.")
     threads: Count | None = Field(None, description="CPU threads for tensor operations; null: as torch decides.")
-
-
-class EvaluationSection(Section):
-    """What is measured after training."""
-
-    batch_size: Count | None = Field(None, description="Samples in a batch; null: as in training.")
-    combinations: Literal["all"] | Annotated[tuple[Word, ...], Field(min_length=1)] = Field(
-        "all", description="Combinations of modalities to measure: all, or a list such as [rgb, rgb+depth]."
-    )
-    metrics: tuple[Metric, ...] = Field((), description="Scores beside the task's own.")
-    adapter: Adapter | None = Field(
-        None,
-        description="Also score the model while it adapts to the test part at test time, without labels; null: not.",
-    )
-    unimodal: StrictBool = Field(True, description="Also score each modality's features alone.")
-    pictures: Annotated[int, Field(strict=True, ge=0, le=32)] = Field(
-        6, description="Test samples on the picture sheet of dense prediction, evenly spaced; 0: no sheet."
-    )
-
-    @field_validator("combinations")
-    @classmethod
-    def _written_well(cls, combinations: str | tuple[str, ...]) -> str | tuple[str, ...]:
-        if isinstance(combinations, str):
-            return combinations
-        wrong = []
-        for index, combination in enumerate(combinations):
-            names = combination.split("+")
-            if "" in names or len(set(names)) != len(names):
-                text = f"expected modalities joined by '+', each once, such as rgb+depth, got '{combination}'"
-                wrong.append(Complaint((index,), text))
-        if wrong:
-            raise complain(wrong)
-        return combinations
 
 
 class RunConfig(Section):

@@ -35,8 +35,27 @@ def calibration_bins(probabilities: Tensor, target: Tensor, *, num_bins: int = 1
         Guo et al. (ICML 2017, arXiv:1706.04599).
     """
     confidence, correct = _top_class(probabilities, target)
-    edges = torch.linspace(0, 1, num_bins + 1, dtype=torch.float64, device=confidence.device)[1:-1]
-    return _sum_by_bin(confidence, correct, torch.bucketize(confidence, edges), num_bins)
+    place = torch.bucketize(confidence, _edges(num_bins, confidence.device))
+    return _sum_by_bin(confidence, correct, place, num_bins)
+
+
+def bins_by_group(confidence: Tensor, correct: Tensor, group: Tensor, groups: int, *, num_bins: int = 15) -> Tensor:
+    """The bins of `calibration_bins` for each of several groups of rows, such as the pixels of each map.
+
+    Args:
+        confidence: (R,) probability of the top class; one that is not finite counts as fully confident and wrong.
+        correct: (R,) bool.
+        group: (R,) int64, 0..groups - 1.
+        groups: G.
+        num_bins: Number of bins over 0..1.
+
+    Returns:
+        (G, num_bins, 3) float64.
+    """
+    finite = confidence.isfinite()
+    confidence, correct = confidence.double().masked_fill(~finite, 1.0), correct & finite
+    place = group * num_bins + torch.bucketize(confidence, _edges(num_bins, confidence.device))
+    return _sum_by_bin(confidence, correct, place, groups * num_bins).view(groups, num_bins, 3)
 
 
 def equal_mass_bins(probabilities: Tensor, target: Tensor, *, num_bins: int = 15) -> Tensor:
@@ -111,6 +130,10 @@ def _top_class(probabilities: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     confidence, predicted = probabilities.double().max(dim=1)
     finite = probabilities.isfinite().all(dim=1)
     return confidence.masked_fill(~finite, 1.0), (predicted == target) & finite
+
+
+def _edges(num_bins: int, device: torch.device) -> Tensor:
+    return torch.linspace(0, 1, num_bins + 1, dtype=torch.float64, device=device)[1:-1]
 
 
 def _sum_by_bin(confidence: Tensor, correct: Tensor, bin_of: Tensor, num_bins: int) -> Tensor:

@@ -155,6 +155,18 @@ class StagewiseTrunk(Trunk):
                 known[name] = [where_present(a, presence[:, column], b) for a, b in zip(levels, stand_ins, strict=True)]
         return self._carry(known, self._rows(presence[:, self.modalities.index(self.carrier)]), presence, None)
 
+    def reencode(self, features: Features, inputs: Mapping[str, Tensor], presence: Tensor) -> Features:
+        """See `Trunk.reencode`; of the carrier the first level alone, since `refuse` makes the others anew."""
+        shown = presence.to(next(iter(inputs.values())).device)
+        return {
+            name: self._encode(
+                name, self._input(name, inputs[name], shown[:, column]), self._rows(presence[:, column])
+            )
+            if name in inputs
+            else levels
+            for column, (name, levels) in enumerate(features.items())
+        }
+
     def _stand_in(self, name: str, like: Tensor) -> list[Tensor]:
         """What the policy's input for an absent row gives, (1, D, ...) per level."""
         absent = like.new_zeros(1).bool()

@@ -78,6 +78,19 @@ class Trunk(nn.Module):
         """Fused levels again for another presence, without encoding; None where that is impossible."""
         return None
 
+    def reencode(self, features: Features, inputs: Mapping[str, Tensor], presence: Tensor) -> Features | None:
+        """The features with those of some modalities made anew, ready for `refuse`; the others are taken as they are.
+
+        Args:
+            features: Of an earlier pass over the same samples, in evaluation.
+            inputs: The modalities that changed, (B, ...), raw.
+            presence: (B, M) bool, as in that pass.
+
+        Returns:
+            None where a modality's features cannot be had without the others.
+        """
+        return None
+
     def summands(self, features: Features, presence: Tensor) -> dict[str, list[Tensor]] | None:
         """Each modality's part of each fused level, where a level is the sum of its parts; None where it is not."""
         return None
@@ -165,6 +178,13 @@ class LateTrunk(Trunk):
         for level, maps in enumerate(zip(*features.values(), strict=False)):
             refuse_other_sizes(level, dict(zip(features, maps, strict=True)))
         return features
+
+    def reencode(self, features: Features, inputs: Mapping[str, Tensor], presence: Tensor) -> Features:
+        """See `Trunk.reencode`: encoders are separate."""
+        return {
+            name: self._encode_one(name, inputs[name], presence[:, column]) if name in inputs else levels
+            for column, (name, levels) in enumerate(features.items())
+        }
 
     def _encode_one(self, name: str, x: Tensor, present: Tensor) -> list[Tensor]:
         x = self.policy.on_input(self.scalers[name](x), present.to(x.device, non_blocking=True), modality=name)

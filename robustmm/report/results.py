@@ -96,12 +96,19 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def _single(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What fits into one cell each; nested mappings of numbers get a column per number."""
+    found: dict[str, Any] = {}
+    for key, value in row.items():
+        if key == "realised":
+            found |= {f"{key}/{name}": number for name, number in value.items()}
+        elif not isinstance(value, Mapping | list):
+            found[key] = value
+    return found
+
+
 def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> None:
-    nested = ("metrics", "per_class")
-    flat = [
-        _plain({**facts, **{key: value for key, value in row.items() if key not in nested}, **row["metrics"]})
-        for row in rows
-    ]
+    flat = [_plain({**facts, **_single(row), **row["metrics"]}) for row in rows]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(flat[0]))
         writer.writeheader()

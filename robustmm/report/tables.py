@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -48,7 +48,7 @@ def combination_table(record: Mapping[str, Any], before: Mapping[str, Any] | Non
 
 def _shown_rows(record: Mapping[str, Any], metrics: list[str]) -> list[dict[str, Any]]:
     rows = record["rows"]
-    return list(rows) if len(rows) <= FULL_TABLE else _by_size(counted_rows(record), metrics)
+    return list(rows) if len(rows) <= FULL_TABLE else by_size(counted_rows(record), metrics)
 
 
 def _scores(record: Mapping[str, Any], metrics: list[str]) -> dict[str, float | None]:
@@ -64,21 +64,22 @@ def _unimodal_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [row for row in record["unimodal"]["rows"] if row["metrics"] != known.get(row["combination"])]
 
 
-def _by_size(rows: list[dict[str, Any]], metrics: list[str]) -> list[dict[str, Any]]:
-    sizes: dict[int, list[dict[str, Any]]] = {}
+def by_size(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list[dict[str, Any]]:
+    """Mean rows by number of present modalities, few first."""
+    sizes: dict[int, list[Mapping[str, Any]]] = {}
     for row in rows:
         sizes.setdefault(row["combination"].count("+") + 1, []).append(row)
     return [_mean_row(size, group, metrics) for size, group in sorted(sizes.items())]
 
 
-def _mean_row(size: int, group: list[dict[str, Any]], metrics: list[str]) -> dict[str, Any]:
+def _mean_row(size: int, group: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> dict[str, Any]:
     values = {
         metric: [row["metrics"][metric] for row in group if row["metrics"][metric] is not None] for metric in metrics
     }
     return {
         "combination": f"{size} present (mean of {len(group)})",
         "metrics": {metric: sum(known) / len(known) if known else None for metric, known in values.items()},
-        "degenerate": any(row["degenerate"] for row in group),
+        "degenerate": any(row.get("degenerate") for row in group),
     }
 
 

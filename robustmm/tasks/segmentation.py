@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -12,6 +12,8 @@ from torch.nn import functional as F
 
 from robustmm.errors import DataError, RobustmmError, did_you_mean
 from robustmm.losses.precision import full_precision
+from robustmm.metrics.calibration import bins_by_group
+from robustmm.metrics.confusion import predicted_class
 from robustmm.tasks.class_weights import checked_labels, count_pixels, log_frequency, median_frequency
 from robustmm.tasks.segmentation_metrics import SegmentationMetrics
 from robustmm.tasks.task import Rows, Task
@@ -191,6 +193,26 @@ class SegmentationTask(Task):
     def metrics(self) -> SegmentationMetrics:
         """Fresh counters."""
         return SegmentationMetrics(self.num_outputs, ignore_index=self.ignore_index, foreground=self.foreground)
+
+    def record(self, logits: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Counts of each map: ``confusion`` (B, C, C + 1) int32 and ``bins`` (B, 15, 3), see `calibration_bins`."""
+        classes, size = self.num_outputs, len(target)
+        prediction = predicted_class(logits)
+        place = torch.arange(size, device=target.device).view(-1, 1, 1).expand_as(target)
+        valid = target != self.ignore_index
+        checked_labels(target, classes, self.ignore_index, "target")
+        column = torch.where(prediction >= 0, prediction, classes)[valid]
+        cell = (place[valid] * classes + target[valid]) * (classes + 1) + column
+        counts = cell.bincount(minlength=size * classes * (classes + 1)).view(size, classes, classes + 1)
+        confidence = logits.float().softmax(dim=1).amax(dim=1)[valid]
+        bins = bins_by_group(confidence, prediction[valid] == target[valid], place[valid], size)
+        return {"confusion": counts.to("cpu", torch.int32), "bins": bins.cpu()}
+
+    def count(self, records: Mapping[str, Tensor], target: Tensor) -> SegmentationMetrics:
+        """See `Task.count`; records are counts already."""
+        metrics = self.metrics()
+        metrics.add(records["confusion"])
+        return metrics
 
     def chance(self) -> float:
         """1 / C: the mean accuracy of a constant prediction. Its mIoU is no larger, whatever the classes' shares."""

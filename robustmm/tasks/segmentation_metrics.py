@@ -43,6 +43,11 @@ class SegmentationMetrics(Metrics):
         self.confusion = self.confusion.to(counts.device) + counts  # not in place: inference tensors refuse it
         self.count += len(target)
 
+    def add(self, confusion: Tensor) -> None:
+        """Add maps that have been counted, (B, C, C + 1)."""
+        self.confusion = self.confusion.to(confusion.device) + confusion.sum(dim=0, dtype=torch.int64)
+        self.count += len(confusion)
+
     def __getstate__(self) -> dict[str, Any]:
         """Counts travel between processes on the CPU."""
         return self.__dict__ | {"confusion": self.confusion.cpu()}

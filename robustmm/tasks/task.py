@@ -135,6 +135,25 @@ class Task(nn.Module, ABC):
     def metrics(self) -> Metrics:
         """Fresh counters."""
 
+    def record(self, logits: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """What scores need of each sample, name -> (B, ...) on the CPU; as it stands the logits themselves.
+
+        Records are kept, so that samples can be counted again in other selections; see `count`.
+        """
+        return {"logits": logits.float().cpu()}
+
+    def count(self, records: Mapping[str, Tensor], target: Tensor) -> Metrics:
+        """The counters of recorded samples.
+
+        Args:
+            records: As `record` gave them, over any choice of samples.
+            target: Of the same samples, on the CPU.
+        """
+        metrics = self.metrics()
+        if len(target):
+            metrics.update(records["logits"], target)
+        return metrics
+
     def uncertainty(self, logits: Tensor) -> Tensor | None:
         """How unsure each prediction is, (B,) or (B, H, W), any scale, higher = less sure; None where nothing tells.
 

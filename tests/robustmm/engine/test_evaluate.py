@@ -3,19 +3,18 @@
 import pytest
 import tiny_models as tiny
 import torch
+from brute_force import SETTINGS, brute_force, holed, settled
 
 from robustmm import Batch, Encoder, Metric, MissingPolicy, Scaling
 from robustmm.data.dataset import Modality
 from robustmm.engine.evaluate import evaluate_combinations
-from robustmm.masks import all_combinations, presence_of
+from robustmm.masks import all_combinations
 from robustmm.methods import probes
 from robustmm.methods.method import Blueprint, Method
-from robustmm.models.modes import evaluating
 from robustmm.models.trunk import LateTrunk
 from robustmm.plugin_manager import get_plugins
 from robustmm.testing import tiny as published
 from robustmm.testing.contract import build as example
-from robustmm.testing.tiny import settings
 
 CPU = torch.device("cpu")
 REGISTRY = get_plugins().registry
@@ -63,43 +62,8 @@ def blueprint(count: int, *, fusion: str, policy: str, skip_absent: bool = True)
     return Blueprint(modalities, tiny.TinyTask(), trunk, lambda channels: tiny.LinearHead(channels, tiny.CLASSES))
 
 
-def holed(data: Batch, seed: int = 0) -> Batch:
-    """The batch with cells that are really missing, each sample keeping at least one; inputs are zero there."""
-    generator = torch.Generator().manual_seed(seed)
-    observed = torch.rand(data.observed.shape, generator=generator) < 0.6
-    observed[torch.arange(len(data)), torch.arange(len(data)) % observed.shape[1]] = True
-    inputs = {
-        name: value * observed[:, column].view(-1, *[1] * (value.dim() - 1))
-        for column, (name, value) in enumerate(data.inputs.items())
-    }
-    return Batch(inputs, observed, data.target, data.ids, data.index)
-
-
-def settled(method: Method, data: Batch) -> Method:
-    """The method with BatchNorm statistics of its own, in training mode."""
-    method.train()
-    with torch.no_grad():
-        for _ in range(3):
-            method(data.inputs, torch.ones_like(data.observed), size=method.task.target_size(data.target))
-    return method
-
-
 def batches(count: int, *, dense: bool = False) -> list[Batch]:
     return [holed(tiny.batch(count, size=size, dense=dense, seed=size), size) for size in (5, 3, 1)]
-
-
-def brute_force(method: Method, data: list[Batch], combination) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits and labels of the samples that can be predicted from ``combination``, each asked for on its own."""
-    logits, target = [], []
-    shown = presence_of(combination, method.modalities)
-    with evaluating(method), torch.no_grad():
-        for batch in data:
-            presence = batch.observed & shown
-            rows = presence.any(dim=1)
-            own = method(batch.inputs, presence, size=method.task.target_size(batch.target)).logits
-            logits.append(own[rows])
-            target.append(batch.target[rows])
-    return torch.cat(logits), torch.cat(target)
 
 
 def record(method: Method, data: list[Batch], **options):
@@ -142,14 +106,6 @@ def test_evaluate__does_not_depend_on_skipping_absent_rows(policy):
         results.append(record(settled(Method(parts), tiny.batch(3)), batches(3)))
     for one, other in zip(*(result.combinations.values() for result in results), strict=True):
         torch.testing.assert_close(recorded(one)[0], recorded(other)[0])
-
-
-SETTINGS = [
-    (component, setting)
-    for component in REGISTRY.all("method")
-    for setting in settings(component, counts=(2, 3))
-    if setting.count == 3 or setting.dense
-]
 
 
 @pytest.mark.parametrize(("component", "setting"), SETTINGS, ids=lambda one: getattr(one, "name", str(one)))
