@@ -21,7 +21,7 @@ from robustmm.engine.trained import load_selected
 from robustmm.launch import launch, one_process, place
 from robustmm.masks import combination_name
 from robustmm.methods.method import Method
-from robustmm.protocols.listing import PROTOCOLS
+from robustmm.protocols.listing import make_protocols
 from robustmm.protocols.predictions import recorded
 from robustmm.protocols.protocol import Subject
 from robustmm.registry import Registry, Track
@@ -142,7 +142,7 @@ def _trained(
 def _measure(trained: _Trained, names: Sequence[str], track: Track) -> dict[str, dict[str, Any]]:
     """Record what the protocols need, and write down what they make of it; returns their records by name."""
     subject = _subject(trained)
-    protocols = [make(subject) for name, make in PROTOCOLS.items() if name in names]
+    protocols = make_protocols(names, subject)
     recording = recorded(subject, [protocol.views() for protocol in protocols], track)
     found = {}
     for protocol in protocols:

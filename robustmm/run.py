@@ -22,7 +22,6 @@ from robustmm.config.schema import RunConfig
 from robustmm.engine import checkpoint
 from robustmm.engine.adapt import evaluate_adapted
 from robustmm.engine.callbacks import Callback, RunInfo
-from robustmm.engine.evaluate import evaluate_combinations
 from robustmm.engine.fit import DryFit, Fit
 from robustmm.engine.interrupt import Interrupt
 from robustmm.engine.run_folder import RunFolder, new_folder, unfinished_folder
@@ -30,6 +29,9 @@ from robustmm.engine.train import Trainer
 from robustmm.errors import CheckpointError
 from robustmm.evaluation import evaluate
 from robustmm.launch import launch, one_process, place
+from robustmm.protocols.listing import make_protocols
+from robustmm.protocols.predictions import rehearse
+from robustmm.protocols.protocol import Protocol, Subject
 from robustmm.registry import Registry
 from robustmm.signature import write_signature
 
@@ -106,6 +108,12 @@ def _folder(request: RunRequest) -> RunFolder:
     return first
 
 
+def _protocols(assembly: Assembly, registry: Registry, fabric: Fabric, folder: RunFolder) -> list[Protocol]:
+    """What will be measured after training."""
+    subject = Subject(folder, assembly, assembly.method, registry, fabric.device, fabric.autocast)
+    return make_protocols(assembly.config.evaluation.protocols, subject)
+
+
 def _refuse_other_config(folder: RunFolder, config: RunConfig) -> None:
     """A run is resumed with the configuration that it began with, value for value."""
     before = dict(_flat(yaml.safe_load(folder.config.read_text(encoding="utf-8"))))
@@ -136,6 +144,7 @@ def _train_in(folder: RunFolder, config: RunConfig, registry: Registry, fabric: 
     if distributed.rank() == 0:
         write_signature(folder.signature, assembly.signature())
     place(assembly.method, fabric, config.train)
+    rehearse(_protocols(assembly, registry, fabric, folder))
     callbacks = [Builder(registry).component("callback", "callback", section)() for section in config.callbacks]
     with Interrupt() as interrupt:
         trainer = make_trainer(assembly, fabric, folder.checkpoints, callbacks, interrupt)
@@ -233,7 +242,8 @@ def dry_run(config: RunConfig, registry: Registry) -> str:
     assembly.method.on_fit_start(DryFit(trainer))
     trainer.dry_step()
     method, chosen = assembly.method, assembly.combinations
-    evaluate_combinations(method, islice(assembly.loader("test").ordered(), 1), fabric.device, combinations=chosen)
+    batch = next(assembly.loader("test").ordered())
+    rehearse(_protocols(assembly, registry, fabric, RunFolder(Path(os.devnull))), batch)
     if assembly.make_adapter is not None:
         batches = islice(assembly.test_stream(), 1)
         evaluate_adapted(method, batches, fabric.device, make_adapter=assembly.make_adapter, combinations=chosen)

@@ -10,8 +10,10 @@ from typing import Any
 from robustmm import distributed
 from robustmm.engine.record import Recorder, Views, record
 from robustmm.engine.recording import Recording, load_recording
-from robustmm.protocols.protocol import Subject
+from robustmm.models.modes import evaluating
+from robustmm.protocols.protocol import Protocol, Subject
 from robustmm.registry import Track
+from robustmm.types import Batch
 
 PREDICTIONS = Path("eval") / "predictions.npz"
 #: Finished parts of a pass that has not come to its end.
@@ -45,6 +47,24 @@ def recorded(subject: Subject, wanted: Sequence[Views], track: Track) -> Recordi
         made.save(path)
     distributed.barrier()
     return made
+
+
+def rehearse(protocols: Sequence[Protocol], batch: Batch | None = None) -> None:
+    """Find out before training what would stop the protocols after it.
+
+    Args:
+        protocols: Of one run.
+        batch: Where given, its views are recorded too, and thrown away.
+
+    Raises:
+        ConfigError: one does not fit the run.
+    """
+    views = _united([protocol.views() for protocol in protocols])
+    if batch is None:
+        return
+    subject = protocols[0].subject
+    with evaluating(subject.method):
+        Recorder(subject.method, subject.device, views, subject.autocast)(batch)
 
 
 def origin(subject: Subject) -> dict[str, Any]:

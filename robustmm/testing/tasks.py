@@ -214,6 +214,22 @@ def saved_weights_bring_the_scores_back(component: Component) -> None:
     require(loaded.chances(loaded.directions) == task.chances(task.directions), "chances after a checkpoint differ")
 
 
+@check("task")
+def records_give_the_same_scores(component: Component) -> None:
+    """Counting records of samples equals counting the samples, in parts, in another order and in a selection."""
+    task = make(component)
+    whole = examples(task)
+    records = [task.record(*part) for part in parts_of(whole)]
+    kept = {name: torch.cat([record[name] for record in records]) for name in records[0]}
+    require(all(len(values) == BATCH for values in kept.values()), "a record does not have one row per sample")
+    require_equal_scores(task.count(kept, whole[1]).compute(), counted(task, [whole]).compute(), "scores of records")
+    few = torch.randperm(BATCH)[: BATCH // 2]
+    chosen = task.count({name: values[few] for name, values in kept.items()}, whole[1][few])
+    own = counted(task, [(whole[0][few], whole[1][few])])
+    require_equal_scores(chosen.compute(), own.compute(), "scores of some records")
+    require(chosen.count == len(few), f"{chosen.count} samples counted of {len(few)}")
+
+
 @check("metric")
 def score_does_not_depend_on_batches(component: Component) -> None:
     """The same score in one batch, in several, in another order, and counted by several processes."""

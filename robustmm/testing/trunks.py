@@ -207,3 +207,23 @@ def every_parameter_trains(component: Component) -> None:
             fused = case.trunk.train()(case.inputs, case.presence)[1]
             torch.autograd.backward(sum((level * torch.randn_like(level)).sum() for level in fused))
             require_gradients(case.trunk, "backward from the fused levels")
+
+
+@check("trunk")
+def encoding_again_equals_encoding(component: Component) -> None:
+    """In evaluation, features of which one modality's were made anew give what the changed inputs give."""
+    for case in cases(component):
+        with during(case), torch.no_grad():
+            trunk, whole = case.trunk.eval(), torch.ones_like(case.presence)
+            features = trunk(case.inputs, whole)[0]
+            for name in NAMES[: case.count]:
+                changed = {name: 2 * case.inputs[name] - 1}
+                again = trunk.reencode(features, changed, whole)
+                fused = None if again is None else trunk.refuse(again, case.presence)
+                if fused is None:
+                    continue
+                direct = case.fused({**case.inputs, **changed}, case.presence)
+                for level, (ours, theirs) in enumerate(zip(fused, direct, strict=True)):
+                    require_close(
+                        ours, theirs, f"level {level} from {name} encoded again"
+                    )

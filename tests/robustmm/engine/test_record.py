@@ -1,11 +1,16 @@
 """Recording a part: equal to asking the model for every view anew, kept in files that a stopped pass goes on from."""
 
+import socket
+from pathlib import Path
+
 import pytest
 import tiny_models as tiny
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 from brute_force import SETTINGS, brute_force, holed, settled
 
-from robustmm import Batch, CheckpointError
+from robustmm import Batch, CheckpointError, Metric
 from robustmm.engine import record as module
 from robustmm.engine.record import Recorder, Views, record
 from robustmm.engine.recording import NO_SOURCE, Recording, combination_view, load_recording, unimodal_view
@@ -151,6 +156,51 @@ def test_record__every_modality_is_encoded_once_and_an_altered_one_once_more(tmp
         views = Views(all_combinations(method.modalities), {f"a{place}": doubled("depth") for place in range(5)}, True)
         Recorder(method, CPU, views)(tiny.batch(3))
     assert calls == {"rgb": 1, "depth": 6, "ir": 1}
+
+
+class Seen(Metric):
+    """Counts samples."""
+
+    def __init__(self) -> None:
+        self.samples = 0
+
+    def update(self, logits, target) -> None:
+        self.samples += len(target)
+
+    def merge(self, other) -> None:
+        self.samples += other.samples
+
+    def compute(self) -> float:
+        return float(self.samples)
+
+
+def on_one_of_two(rank: int, port: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    try:
+        torch.manual_seed(0)
+        method = settled(Method(tiny.blueprint(2)), tiny.batch(2))
+        view = combination_view(("rgb", "depth"))
+        recorder = Recorder(method, CPU, views_of(method), extra={view: {"seen": Seen()}})
+        loader = Batches(data())
+        made = record(recorder, loader, folder / "shards", {})
+        made.save(folder / f"{rank}.npz")
+        (folder / f"{rank}.txt").write_text(f"{loader.read} {made.extra[view]['seen'].compute():g}")
+    finally:
+        dist.destroy_process_group()
+
+
+def test_record__two_processes_share_the_shards_and_have_the_same(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(on_one_of_two, (port, tmp_path), nprocs=2)
+    torch.manual_seed(0)
+    method = settled(Method(tiny.blueprint(2)), tiny.batch(2))
+    recorded(tmp_path / "shards", method, Batches(data())).save(tmp_path / "alone.npz")
+    for rank in range(2):
+        assert (tmp_path / f"{rank}.npz").read_bytes() == (tmp_path / "alone.npz").read_bytes()
+    assert [(tmp_path / f"{rank}.txt").read_text() for rank in range(2)] == ["[0, 2] 11", "[1] 11"]
 
 
 def test_recorder__own_predictions_that_cannot_be_had_are_said_so(monkeypatch):

@@ -90,6 +90,11 @@ class LosesTargets(RegressionTask):
         return Rows(logits, target.flip(1), torch.arange(len(target)))
 
 
+class RecordsSigns(ClassificationTask):
+    def record(self, logits, target):
+        return {"logits": logits.sign()}
+
+
 class LastBatchAlone(Metric):
     value = None
 
@@ -200,6 +205,7 @@ CASES = [
     Broken("task", "degenerate_predictions_are_found", component(SeesNoCollapse), "one class for everything"),
     Broken("task", "saved_weights_bring_the_scores_back", component(ForgetsUnit), "after a checkpoint: mae"),
     Broken("task", "rows_belong_to_their_samples", component(LosesTargets), "row targets are not those of the sample"),
+    Broken("task", "records_give_the_same_scores", component(RecordsSigns), "scores of records: "),
     Broken("metric", "score_does_not_depend_on_batches", component(LastBatchAlone), "one batch and several batches"),
     Broken("dataset", "parts_are_not_empty", dataset(test=part("test", 0)), "the test part is empty"),
     Broken("dataset", "parts_are_not_empty", dataset(classes=("one", "one")), "classes are"),

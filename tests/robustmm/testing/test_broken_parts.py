@@ -6,7 +6,7 @@ from broken import GENERAL, Broken, component
 from pydantic import ConfigDict, Field
 from torch import nn
 
-from robustmm import CombinationSampler, Encoder, Fusion, Head, MissingPolicy, Options
+from robustmm import CombinationSampler, Encoder, Fusion, Head, LateTrunk, MissingPolicy, Options
 
 
 class Silent(Options):
@@ -19,6 +19,11 @@ class Tolerant(Options):
 
 class LosesType(Options):
     pair: object = Field((1, 2), description="comes back from JSON as a list")
+
+
+class KeepsOldFeatures(LateTrunk):
+    def reencode(self, features, inputs, presence):
+        return features
 
 
 def encoder(stage=None, channels=3, extra=None):
@@ -189,6 +194,7 @@ CASES = [
     Broken("sampler", "options_have_descriptions", component(SOUND, Silent), "Silent: give rate a Field"),
     Broken("sampler", "options_refuse_unknown_keys", component(SOUND, Tolerant), "Tolerant takes unknown keys"),
     Broken("sampler", "options_survive_json", component(SOUND, LosesType), r"come back from JSON as .*\[1, 2\]"),
+    Broken("trunk", "encoding_again_equals_encoding", component(KeepsOldFeatures.of), "level 0 from m0 encoded again"),
     Broken("encoder", "levels_are_as_declared", encoder(channels=4), r"is \(2, 3\), declared are 4 channels"),
     Broken("encoder", "rows_do_not_mix_in_evaluation", encoder(MinusBatchMean()), "level 0 of a sample in a batch and"),
     Broken("encoder", "every_parameter_trains", encoder(extra=True), "no gradient reaches extra"),
