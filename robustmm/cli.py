@@ -29,9 +29,17 @@ COMMANDS = {
     "train": Row(
         "robustmm.commands.train:command", "Train a model and evaluate it on every combination of modalities."
     ),
-    "evaluate": Row("robustmm.commands.evaluate:command", "Score a trained run on every combination of modalities."),
+    "evaluate": Row("robustmm.commands.evaluate:command", "Measure a trained run: combinations, missing rates, corruptions, calibration, latency."),
+    "predict": Row(
+        "robustmm.commands.predict:command", "Predict files with a trained run, whatever modalities they have."
+    ),
+    "export": Row("robustmm.commands.export:command", "Write a trained run as one file: ONNX, or a torch program."),
     "report": Row("robustmm.commands.report:command", "Write a run's results as one page, report.html."),
+    "sweep": Row("robustmm.commands.sweep:command", "Train every combination of configurations, values and seeds."),
     "compare": Row("robustmm.commands.compare:command", "Compare groups of runs over seeds, with paired tests."),
+    "customise": Row(
+        "robustmm.commands.customise:command", "Hold a run against models trained for one combination each."
+    ),
     "data": Row("robustmm.commands.data:command", "List data sets, check one sample by sample, prepare one."),
     "explain": Row("robustmm.commands.explain:command", "Say which object acts at which place of the training step."),
     "config": Row("robustmm.commands.config:command", "Show, check and begin configuration files."),

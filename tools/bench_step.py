@@ -32,6 +32,7 @@ from robustmm import (
     Scaling,
 )
 from robustmm.engine.evaluate import evaluate_combinations
+from robustmm.engine.record import Recorder, Views
 from robustmm.engine.step import StepContext, train_step
 from robustmm.engine.watch import LossWatch
 from robustmm.masks import all_combinations, draw_uniform, presence_of
@@ -40,6 +41,8 @@ from robustmm.plugin_manager import get_plugins
 from robustmm.seeding import generator_for, seed_torch
 
 CLASSES = 10
+#: Altered inputs per modality.
+ALTERATIONS = 5
 
 
 @dataclass(frozen=True)
@@ -238,10 +241,28 @@ def evaluation(setting: Setting, repeats: int) -> None:
     report(f"loop over {len(everything)} combinations / one complete pass, M = {setting.modalities}", ratios)
 
 
+def altered_views(setting: Setting, repeats: int) -> None:
+    """Recording inputs of which one modality is altered, against asking the model for each with all its inputs."""
+    method, batch = make_method(setting).eval(), make_batch(setting)
+    names = [name for name in method.modalities for _ in range(ALTERATIONS)]
+    changes = [lambda batch, name=name: {name: batch.inputs[name] + 1} for name in names]
+    views = Views([method.modalities], {str(place): change for place, change in enumerate(changes)})
+    recorder = Recorder(method, setting.device, views)
+
+    @torch.inference_mode()
+    def loop() -> None:
+        for change in [lambda batch: {}, *changes]:
+            logits = method({**batch.inputs, **change(batch)}, batch.observed).logits
+            method.task.record(logits, batch.target)
+
+    ratios = pairs(loop, lambda: recorder(batch), repeats=max(2, repeats // 5), device=setting.device)  # type: ignore[arg-type, return-value]
+    report(f"loop over {len(names)} altered inputs / recorded views, M = {setting.modalities}", ratios)
+
+
 def main() -> None:
     """Run the chosen parts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", choices=["all", "overhead", "skip", "evaluate"], default="all")
+    parser.add_argument("--part", choices=["all", "overhead", "skip", "evaluate", "altered"], default="all")
     parser.add_argument("--modalities", type=int, help="one M instead of each part's own")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--size", type=int, default=64, help="height and width of the images")
@@ -254,14 +275,19 @@ def main() -> None:
         f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads, {arguments.encoder}, "
         f"batch {arguments.batch_size}, {arguments.size} x {arguments.size}"
     )
-    plan = {"overhead": (overhead, (2, 3)), "skip": (skipping, (2, 3)), "evaluate": (evaluation, (3, 6))}
+    plan = {
+        "overhead": (overhead, (2, 3)),
+        "skip": (skipping, (2, 3)),
+        "evaluate": (evaluation, (3, 6)),
+        "altered": (altered_views, (3, 6)),
+    }
     for name, (measure, sizes) in plan.items():
         if arguments.part not in ("all", name):
             continue
         for modalities in [arguments.modalities] if arguments.modalities else sizes:
             setting = Setting(modalities, arguments.batch_size, arguments.size, device, encoder=arguments.encoder)
             measure(setting, arguments.repeats)
-            if device.type == "cuda" and name != "evaluate":
+            if device.type == "cuda" and name in ("overhead", "skip"):
                 seconds = statistics.median(timed(our_step(setting), device) for _ in range(5))
                 print(f"    {arguments.batch_size / seconds:.0f} samples per second")
 
