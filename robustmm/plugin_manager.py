@@ -122,6 +122,11 @@ def set_plugins_dirs(plugins_dirs: Iterable[str | os.PathLike[str]] = ()) -> Non
     _load_once.cache_clear()
 
 
+def plugins_dirs() -> tuple[str, ...]:
+    """The folders that `set_plugins_dirs` named, for child processes."""
+    return _plugins_dirs
+
+
 def load_plugins(
     plugins_dirs: Sequence[str | os.PathLike[str]] = (),
     env: Mapping[str, str] = os.environ,

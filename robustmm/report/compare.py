@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from robustmm.errors import CheckpointError, RobustmmError, did_you_mean
 from robustmm.report import statistics
 from robustmm.report.comparison_remarks import comparison_remarks
 from robustmm.report.groups import Group, group_runs
-from robustmm.report.measures import LAYOUTS, Measures, layout_of, main_metric, measure
+from robustmm.report.measures import LAYOUTS, Measures, Record, layout_of, main_metric, measure
 from robustmm.report.refusals import refusals, settings
 from robustmm.report.results import COMBINATIONS
 from robustmm.report.runs import FinishedRun, find_runs, read_run, split_keys
@@ -66,7 +66,8 @@ def compare(request: CompareRequest) -> dict[str, Any]:
     first = groups[0].runs[0].protocols[request.protocol]
     metric = request.metric or main_metric(first)
     direction = first["directions"][metric]
-    measured = [[measure(run.protocols[request.protocol], metric, layout, direction) for run in g.runs] for g in groups]
+    records = [[run.protocols[request.protocol] for run in group.runs] for group in groups]
+    measured = _measure(records, lambda record, without: measure(record, metric, layout, direction, without))
     quantities = _quantities(measured)
     compared = {
         "format": FORMAT,
@@ -85,7 +86,9 @@ def compare(request: CompareRequest) -> dict[str, Any]:
         "settings": settings(first),
         "data": first["data"],
         "quantities": quantities,
-        "groups": [_group(g, request.protocol, own, quantities) for g, own in zip(groups, measured, strict=True)],
+        "groups": [
+            _group(group, found, own, quantities) for group, found, own in zip(groups, records, measured, strict=True)
+        ],
         "comparisons": _comparisons(groups, measured, quantities, direction, request.test),
     }
     compared["remarks"] = comparison_remarks(compared, groups, measured)
@@ -135,6 +138,15 @@ def _reference_first(groups: Sequence[Group], reference: str | None) -> list[Gro
     return [chosen[0], *(group for group in groups if group is not chosen[0])]
 
 
+def _measure(
+    records: Sequence[Sequence[Record]], measure_one: Callable[[Record, Collection[str]], Measures]
+) -> list[list[Measures]]:
+    """Every run; means are over the points that all runs have a value of."""
+    first = [[measure_one(record, ()) for record in group] for group in records]
+    unknown = {point.name for group in first for own in group for point in own.points if point.value is None}
+    return [[measure_one(record, unknown) for record in group] for group in records] if unknown else first
+
+
 def _quantities(measured: Sequence[Sequence[Measures]]) -> list[str]:
     """Headlines that every run has a value of; the others cannot be averaged over seeds."""
     everyone = [own for group in measured for own in group]
@@ -155,8 +167,9 @@ def _methods(test: str, seeds: int) -> dict[str, Any]:
     }
 
 
-def _group(group: Group, protocol: str, measured: Sequence[Measures], quantities: Sequence[str]) -> dict[str, Any]:
-    records = [run.protocols[protocol] for run in group.runs]
+def _group(
+    group: Group, records: Sequence[Record], measured: Sequence[Measures], quantities: Sequence[str]
+) -> dict[str, Any]:
     return {
         "label": group.label,
         "name": group.name,

@@ -44,6 +44,10 @@ def _left_out(measured: Sequence[Sequence[Measures]], kept: Sequence[str]) -> It
     left = [name for name in measured[0][0].quantities if name not in kept]
     if left:
         yield Remark("warning", f"Not compared, since some run has no value of it: {', '.join(left)}.")
+    runs = [own for group in measured for own in group]
+    unknown = dict.fromkeys(point.name for own in runs for point in own.points if point.value is None)
+    if unknown:
+        yield Remark("note", f"Some run has no value at {_some(list(unknown))}; means over points leave these out.")
 
 
 def _lifted(groups: Sequence[Group]) -> Iterator[Remark]:

@@ -14,6 +14,8 @@ from robustmm.report.tables import number
 
 #: Keys of a row that are no name of it.
 NOT_NAMES = ("metrics", "samples", "excluded", "incomplete", "degenerate", "per_class")
+#: Scores of a row that has no others: those of the latency.
+NUMBERS = ("median_ms", "p95_ms", "repeats", "flops", "peak_memory_bytes")
 #: In the name of a degenerate row, which the legend explains.
 DEGENERATE = "†"
 
@@ -69,16 +71,9 @@ def _lines(record: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _line(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested scores, such as those of unified and customised models, become columns of their own."""
-    scores = dict(row.get("metrics", {}))
-    names: dict[str, Any] = {}
-    for key, value in row.items():
-        if key in NOT_NAMES:
-            continue
-        if isinstance(value, Mapping):
-            scores |= {f"{key} {name}": own for name, own in value.items()}
-        elif isinstance(value, int | float | str | None):
-            names[key] = value
+    names = {key: value for key, value in row.items() if key not in NOT_NAMES and not isinstance(value, Mapping | list)}
+    scores = row.get("metrics") or {key: row[key] for key in NUMBERS if key in row}
+    names = {key: value for key, value in names.items() if key not in scores}
     return {"names": names, "scores": scores, "degenerate": bool(row.get("degenerate")), "summary": False}
 
 

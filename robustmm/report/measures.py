@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,7 +88,9 @@ def point_names(record: Record, layout: Layout) -> set[str]:
     return {_point_name(row, layout) for row in record["rows"]}
 
 
-def measure(record: Record, metric: str, layout: Layout, direction: str) -> Measures:
+def measure(
+    record: Record, metric: str, layout: Layout, direction: str, without: Collection[str] = frozenset()
+) -> Measures:
     """Sum a record up.
 
     Args:
@@ -96,6 +98,7 @@ def measure(record: Record, metric: str, layout: Layout, direction: str) -> Meas
         metric: Which score.
         layout: Of the protocol, see `layout_of`.
         direction: ``max`` or ``min``.
+        without: Points that are left out of means, because another run has no value there.
     """
     rows = [{"degenerate": False, **row} for row in record["rows"]]
     values = counted(rows, metric, direction, record.get("chances", {}).get(metric))
@@ -104,7 +107,8 @@ def measure(record: Record, metric: str, layout: Layout, direction: str) -> Meas
         quantities = {name: record["aggregates"][name][metric] for name in COMBINATION_QUANTITIES}
         return Measures(quantities, _points(rows, [row["metrics"][metric] for row in rows], layout), tuple(degenerate))
     points = _points(rows, values, layout)
-    return Measures(_quantities(record, metric, points), points, tuple(degenerate))
+    used = [point for point in points if point.name not in without]
+    return Measures(_quantities(record, metric, used), points, tuple(degenerate))
 
 
 def _points(rows: Sequence[Record], values: Sequence[float | None], layout: Layout) -> tuple[Point, ...]:

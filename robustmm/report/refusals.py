@@ -125,7 +125,7 @@ def _records(groups: Sequence[Group], protocol: str, by: Sequence[str]) -> Itera
 
 def settings(record: Record) -> dict[str, Any]:
     """How a protocol was run, the masks by their digest."""
-    masks = {f"masks.{key}": value for key, value in record.get("masks", {}).items() if key != "file"}
+    masks = {f"masks.{key}": value for key, value in record.get("masks", {}).items() if key not in ("file", "drawn")}
     return {**{key: record[key] for key in SETTINGS if key in record}, **masks}
 
 

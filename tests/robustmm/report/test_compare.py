@@ -392,6 +392,20 @@ def test_calibration__takes_its_own_score(tmp_path: Path) -> None:
     assert compare(CompareRequest([tmp_path], protocol="calibration"))["metric"] == "ece"
 
 
+def test_calibration__means_leave_out_what_some_run_lacks(tmp_path: Path) -> None:
+    for seed in range(3):
+        config = config_with(seed=seed)
+        scores = {"a": 0.1 * seed, "b": 0.2 if seed else None, "c": 0.3}
+        rows = [{"combination": name, "metrics": {"ece": score}, "samples": 40} for name, score in scores.items()]
+        write_run(tmp_path / f"s{seed}", config, {"calibration": {**facts(config), "rows": rows}})
+    compared = compare(CompareRequest([tmp_path], protocol="calibration"))
+    assert compared["groups"][0]["quantities"]["mean"]["values"] == pytest.approx([0.15, 0.2, 0.25])
+    assert compared["groups"][0]["points"][1]["values"] == [None, 0.2, 0.2]
+    assert "Some run has no value at b; means over points leave these out." in [
+        remark["text"] for remark in compared["remarks"]
+    ]
+
+
 def test_compare__a_quantity_without_a_value_is_left_out_and_told(tmp_path: Path) -> None:
     paths = write_group(tmp_path, "a", NOTHING[:3])
     results = json.loads((paths[1] / "results.json").read_text())

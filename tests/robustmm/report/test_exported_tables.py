@@ -39,13 +39,16 @@ def test_texts__summaries_under_a_rule_and_degenerate_rows_marked() -> None:
     assert r"rgb \dag{} & 0.2500 & 0.3750 \\" in latex
 
 
-def test_texts__rows_with_several_names_and_nested_scores() -> None:
+def test_texts__rows_with_several_names() -> None:
     rows = [
         {"pattern": "block", "modality": None, "rate": 0.5, "seed": 0, "metrics": {"accuracy": 0.5}, "samples": 4},
         {"pattern": "block", "modality": None, "rate": 0.5, "seed": 1, "metrics": {"accuracy": 0.6}, "samples": 4},
     ]
     assert "| block | 0.5 | 1 | 0.6000 |" in protocol_texts({**facts(config_with()), "rows": rows})["md"]
-    rows = [{"combination": "rgb", "unified": {"accuracy": 0.5}, "customised": {"accuracy": 0.6}, "samples": 4}]
+
+
+def test_texts__times_are_the_scores_of_latency() -> None:
+    rows = [{"combination": "rgb", "batch_size": 1, "median_ms": 1.5, "p95_ms": 2.0, "flops": None}]
     text = protocol_texts({**facts(config_with()), "rows": rows})["md"]
-    assert "| combination | unified accuracy | customised accuracy |" in text
-    assert "| rgb | 0.5000 | 0.6000 |" in text
+    assert "| combination | batch_size | median_ms | p95_ms | flops |" in text
+    assert "| rgb | 1 | 1.5000 | 2.0000 | - |" in text

@@ -1,0 +1,1 @@
+"""Many runs of one command line: which, in which folders, and who starts them."""
