@@ -1,12 +1,12 @@
 """What each balancing strategy costs: its step, and what it does before an epoch, relative to no balancing.
 
-    python tools/bench_balancers.py                       # every registered balancer, about three minutes on two cores
+    python tools/bench_balancers.py                       # every registered balancer, about five minutes on one core
     python tools/bench_balancers.py --balancers agm pmr --modalities 3
 
 A step with the strategy and one without run in turn within one process, and the median of the ratios of neighbouring
-pairs is printed. What happens before an epoch is timed once after a warm-up and printed in steps without balancing; how
-often it happens is the strategy's own matter (every epoch, or every super-epoch). Absolute times are printed on a GPU
-alone.
+pairs is printed. On a CPU times are those of the processor, which other work on the machine changes least. What happens
+before an epoch is timed once after a warm-up and printed in steps without balancing; how often it happens is the
+strategy's own matter (every epoch, or every super-epoch). Absolute times are printed on a GPU alone.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ from robustmm.masks import draw_uniform
 from robustmm.plugin_manager import get_plugins
 from robustmm.seeding import seed_torch
 
-#: An epoch in the middle of training, in which every strategy is past its warm-up.
-EPOCHS, EPOCH = 60, 20
+#: An epoch in the middle of training, in which every strategy is past its warm-up, and the last one whose beginning is
+#: timed: some act before the 21st for the first time.
+EPOCHS, EPOCH, LAST_EPOCH = 60, 20, 21
 STEPS_PER_EPOCH = 8
 HEADS = "unimodal_heads"
 
@@ -87,14 +88,16 @@ def linear_head(channels: tuple[int, ...]) -> torch.nn.Module:
 
 
 def synchronised(device: torch.device, run: Callable[[], object]) -> float:
-    """Seconds of a call, with the device's work."""
-    if device.type == "cuda":
+    """Seconds of a call, with the device's work; on a CPU those of this process, whatever else the machine does."""
+    on_gpu = device.type == "cuda"
+    clock = time.perf_counter if on_gpu else time.process_time
+    if on_gpu:
         torch.cuda.synchronize(device)
-    started = time.perf_counter()
+    started = clock()
     run()
-    if device.type == "cuda":
+    if on_gpu:
         torch.cuda.synchronize(device)
-    return time.perf_counter() - started
+    return clock() - started
 
 
 def step_of(trainer: Trainer, batch: Batch) -> Callable[[], object]:
@@ -112,13 +115,28 @@ def step_of(trainer: Trainer, batch: Batch) -> Callable[[], object]:
 
 
 def before_epochs(trainer: Trainer) -> list[float]:
-    """Seconds before each of the epochs up to the measured one."""
+    """Seconds before each of the epochs up to the last one."""
     seconds = []
-    for epoch in range(EPOCH + 1):
+    for epoch in range(LAST_EPOCH + 1):
         trainer.context.clock = replace(trainer.context.clock, epoch=epoch, step=epoch * STEPS_PER_EPOCH)
         view = trainer._epoch_view()
         seconds.append(synchronised(trainer.fabric.device, lambda view=view: trainer.balancer.on_epoch_start(view)))
     return seconds
+
+
+def in_turn(
+    plain: Callable[[], object], ours: Callable[[], object], repeats: int, device: torch.device
+) -> list[tuple[float, float]]:
+    """Seconds of both, pair by pair, after a warm-up; who comes first changes, since the second finds warm caches."""
+    for _ in range(3):
+        plain()
+        ours()
+    pairs = []
+    for number in range(repeats):
+        order = (plain, ours) if number % 2 == 0 else (ours, plain)
+        seconds = {step: synchronised(device, step) for step in order}
+        pairs.append((seconds[plain], seconds[ours]))
+    return pairs
 
 
 def compare(setting: Setting, component: Component, repeats: int) -> None:
@@ -127,12 +145,9 @@ def compare(setting: Setting, component: Component, repeats: int) -> None:
         plain, ours = (trainer_for(setting, one, Path(folder)) for one in (None, component))
         batch = make_batch(setting)
         epochs = before_epochs(ours)
-        plain.context.clock = ours.context.clock
-        steps = [step_of(plain, batch), step_of(ours, batch)]
-        for step in steps:
-            step()
-            step()
-        pairs = [[synchronised(setting.device, step) for step in steps] for _ in range(repeats)]
+        middle = replace(ours.context.clock, epoch=EPOCH, step=EPOCH * STEPS_PER_EPOCH)
+        plain.context.clock = ours.context.clock = middle
+        pairs = in_turn(step_of(plain, batch), step_of(ours, batch), repeats, setting.device)
     ratios = [own / base for base, own in pairs]
     base = statistics.median(base for base, _ in pairs)
     low, _, high = statistics.quantiles(ratios, n=4)
@@ -156,7 +171,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--size", type=int, default=32, help="height and width of the images")
     parser.add_argument("--encoder", default="resnet18")
-    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     given = parser.parse_args()
     setting = Setting(given.modalities, given.batch_size, given.size, given.device, True, given.encoder)
