@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -17,6 +18,8 @@ from robustmm.types import Batch, Modality
 
 #: Training samples from which the spread of raw values is taken, evenly spaced.
 SPREAD_SAMPLES = 256
+#: Numbers in a sample from which on a thread of its own pays.
+WORTH_A_THREAD = 1 << 14
 #: What 8-bit pictures hold.
 EIGHT_BITS = (0.0, 255.0)
 
@@ -24,15 +27,24 @@ EIGHT_BITS = (0.0, 255.0)
 def altered(batch: Batch, changes: Mapping[str, Callable[[Tensor, int], Tensor]]) -> dict[str, Tensor]:
     """Raw values of some modalities of a batch after a change of each sample that has them.
 
+    Large values are changed in several threads: libraries and torch let others run while they work on pictures.
+
     Args:
         batch: On the CPU.
-        changes: Modality -> function of a sample's value and its row in the batch.
+        changes: Modality -> function of a sample's value and its row in the batch; the same in any order.
     """
     found = {}
     for name, change in changes.items():
-        values = batch.inputs[name].clone()
-        for row in batch.observed[:, batch.modalities.index(name)].nonzero().flatten().tolist():
-            values[row] = change(batch.inputs[name][row], row)
+        given = batch.inputs[name]
+        rows = batch.observed[:, batch.modalities.index(name)].nonzero().flatten().tolist()
+        values = given.clone()
+        if given[:1].numel() < WORTH_A_THREAD or torch.get_num_threads() == 1:
+            for row in rows:
+                values[row] = change(given[row], row)
+        else:
+            with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+                for row, value in zip(rows, pool.map(change, given[rows], rows), strict=True):
+                    values[row] = value
         found[name] = values
     return found
 

@@ -148,10 +148,13 @@ class Corruptions(Protocol):
         return Case(modality.name, component.name, made, digest_of(facts))
 
     def _altered(self, case: Case, severity: int, batch: Batch) -> dict[str, Tensor]:
+        had = batch.observed[:, batch.modalities.index(case.modality)].nonzero().flatten().tolist()
+        # Read before the samples are changed, perhaps in threads: not every data set can be read in several.
+        others = {row: self._other(case.modality, batch, row) for row in had} if case.make.needs_other else {}
+
         def change(value: Tensor, row: int) -> Tensor:
             generator = generator_for("corruption", self._section.seed, case.name, case.modality, batch.ids[row])
-            other = self._other(case.modality, batch, row) if case.make.needs_other else None
-            return case.make(value, severity, generator, other)
+            return case.make(value, severity, generator, others.get(row))
 
         return altered(batch, {case.modality: change})
 
