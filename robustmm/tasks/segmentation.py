@@ -197,15 +197,18 @@ class SegmentationTask(Task):
     def record(self, logits: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Counts of each map: ``confusion`` (B, C, C + 1) int32 and ``bins`` (B, 15, 3), see `calibration_bins`."""
         classes, size = self.num_outputs, len(target)
-        prediction = predicted_class(logits)
-        place = torch.arange(size, device=target.device).view(-1, 1, 1).expand_as(target)
-        valid = target != self.ignore_index
         checked_labels(target, classes, self.ignore_index, "target")
-        column = torch.where(prediction >= 0, prediction, classes)[valid]
-        cell = (place[valid] * classes + target[valid]) * (classes + 1) + column
-        counts = cell.bincount(minlength=size * classes * (classes + 1)).view(size, classes, classes + 1)
-        confidence = logits.float().softmax(dim=1).amax(dim=1)[valid]
-        bins = bins_by_group(confidence, prediction[valid] == target[valid], place[valid], size)
+        prediction, valid = predicted_class(logits), target != self.ignore_index
+        own = torch.arange(size, device=target.device).view(-1, 1, 1)
+        # Void pixels are counted for a map that is not there, which is quicker than to pick the others.
+        place, label = torch.where(valid, own, size), target.masked_fill(~valid, 0)
+        column = torch.where(prediction >= 0, prediction, classes)
+        cell = (place * classes + label) * (classes + 1) + column
+        counts = cell.flatten().bincount(minlength=(size + 1) * classes * (classes + 1))
+        counts = counts.view(size + 1, classes, classes + 1)[:size]
+        confidence = logits.float().softmax(dim=1).amax(dim=1)
+        right = prediction == target
+        bins = bins_by_group(confidence.flatten(), right.flatten(), place.flatten(), size + 1)[:size]
         return {"confusion": counts.to("cpu", torch.int32), "bins": bins.cpu()}
 
     def count(self, records: Mapping[str, Tensor], target: Tensor) -> SegmentationMetrics:
