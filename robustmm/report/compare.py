@@ -77,7 +77,7 @@ def compare(request: CompareRequest) -> dict[str, Any]:
         "split": first["split"],
         "metric": metric,
         "direction": direction,
-        "mean_over": layout.over,
+        "mean_over": layout.over or None,
         "along": layout.along,
         "by": list(request.by),
         "reference": groups[0].label,

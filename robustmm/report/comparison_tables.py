@@ -10,10 +10,12 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from robustmm.report.markup import PlainTable, to_csv, to_latex, to_markdown
+from robustmm.report.markup import PlainTable, to_csv, to_latex, to_markdown, turned
 from robustmm.report.tables import FULL_TABLE, digits, number
 
 Compared = Mapping[str, Any]
+#: With more quantities than this the groups become the columns.
+MOST_COLUMNS = 4
 CSV_HEADER = (
     "group",
     "quantity",
@@ -33,7 +35,7 @@ CSV_HEADER = (
 
 
 def value_table(compared: Compared) -> PlainTable:
-    """A row per group, a column per quantity: mean ± deviation and the interval of the mean.
+    """A row per group, a column per quantity (the other way round where there are many): mean ± deviation and interval.
 
     The best is bold where the difference is significant: of the reference where all others are significantly worse.
     """
@@ -45,7 +47,7 @@ def value_table(compared: Compared) -> PlainTable:
     bold = frozenset(
         (row, column + 2) for column, name in enumerate(names) if (row := _best(compared, name)) is not None
     )
-    return PlainTable(compared["title"], ("group", "seeds", *names), rows, bold)
+    return _fitting(PlainTable(compared["title"], ("group", "seeds", *names), rows, bold), compared)
 
 
 def difference_table(compared: Compared) -> PlainTable | None:
@@ -55,8 +57,13 @@ def difference_table(compared: Compared) -> PlainTable | None:
     if not others or not names:
         return None
     rows = tuple((own["label"], *(_difference(found[own["label"], name]) for name in names)) for own in others)
-    title = f"minus {compared['reference']}, seed by seed; p of the {compared['statistics']['test']} after Holm"
-    return PlainTable(title, ("group", *names), rows)
+    table = PlainTable(f"minus {compared['reference']}, by seed; p after Holm", ("group", *names), rows)
+    return _fitting(table, compared)
+
+
+def _fitting(table: PlainTable, compared: Compared) -> PlainTable:
+    """A row per quantity where there are many."""
+    return turned(table) if len(compared["quantities"]) > MOST_COLUMNS else table
 
 
 def point_table(compared: Compared) -> PlainTable:

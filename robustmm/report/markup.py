@@ -45,6 +45,14 @@ class PlainTable:
     rules: frozenset[int] = frozenset()
 
 
+def turned(table: PlainTable) -> PlainTable:
+    """Rows as columns; lines between rows are left out."""
+    columns = zip(table.header, *table.rows, strict=True)
+    header, *rows = columns
+    bold = frozenset((column - 1, row + 1) for row, column in table.bold)
+    return PlainTable(table.title, header, tuple(rows), bold)
+
+
 def to_markdown(table: PlainTable) -> str:
     """A pipe table under its title."""
 

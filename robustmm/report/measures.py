@@ -21,7 +21,7 @@ class Layout:
     Args:
         series: Keys of a row that name its curve, or the row itself where there are no curves.
         along: Key of the number along a curve; None where there are no curves.
-        quantities: Names for the mean over all points, by what they are a mean over.
+        over: What the mean is over, in words; empty where rows are of different kinds and each is a quantity.
     """
 
     series: tuple[str, ...]
@@ -34,7 +34,7 @@ LAYOUTS: Mapping[str, Layout] = {
     "missing-rate": Layout(("pattern", "modality"), "rate", "rates"),
     "corruption": Layout(("modality", "corruption"), "severity", "corruptions and severities"),
     "noise": Layout(("modality", "noise"), "strength", "strengths"),
-    "expected": Layout(("name",), over="failure probabilities"),
+    "expected": Layout(("name",), over=""),
     "calibration": Layout(("combination",), over="combinations"),
 }
 
@@ -108,7 +108,8 @@ def measure(
         return Measures(quantities, _points(rows, [row["metrics"][metric] for row in rows], layout), tuple(degenerate))
     points = _points(rows, values, layout)
     used = [point for point in points if point.name not in without]
-    return Measures(_quantities(record, metric, used), points, tuple(degenerate))
+    found = _quantities(record, metric, used) if layout.over else {point.name: point.value for point in points}
+    return Measures(found, points, tuple(degenerate))
 
 
 def _points(rows: Sequence[Record], values: Sequence[float | None], layout: Layout) -> tuple[Point, ...]:

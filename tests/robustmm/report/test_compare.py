@@ -392,6 +392,22 @@ def test_calibration__takes_its_own_score(tmp_path: Path) -> None:
     assert compare(CompareRequest([tmp_path], protocol="calibration"))["metric"] == "ece"
 
 
+def test_expected__rows_of_different_kinds_are_quantities_of_their_own(tmp_path: Path) -> None:
+    for seed in range(3):
+        config = config_with(seed=seed)
+        names = ["mean of all combinations", *(f"every modality fails with {p}" for p in (0.05, 0.1, 0.2, 0.3))]
+        rows = [
+            {"name": name, "drop": None, "metrics": {"accuracy": 0.5 + place / 10}} for place, name in enumerate(names)
+        ]
+        write_run(tmp_path / f"s{seed}", config, {"expected": {**facts(config), "rows": rows}})
+    compared = compare(CompareRequest([tmp_path], protocol="expected"))
+    assert compared["quantities"] == names
+    table = value_table(compared)  # turned, since there are many
+    assert table.header == ("group", "plain_demo")
+    assert [row[0] for row in table.rows] == ["seeds", *names]
+    assert table.rows[2][1].startswith("0.6000 ± 0.0000")
+
+
 def test_calibration__means_leave_out_what_some_run_lacks(tmp_path: Path) -> None:
     for seed in range(3):
         config = config_with(seed=seed)
