@@ -201,11 +201,10 @@ def _joined(path: Path, plan: Plan, *, extend: bool) -> Plan:
     before = read_plan(path)
     old, new = ({member.name: member for member in one.members} for one in (before, plan))
     changed = [name for name in old.keys() & new.keys() if old[name].digest != new[name].digest]
-    if changed or before.varied != plan.varied:
-        what = _some(sorted(changed)) if changed else f"--vary {', '.join(before.varied) or 'nothing'}"
+    if changed:
         raise CheckpointError(
-            f"{path.parent} began with another configuration of {what}; its results would not belong together: take a "
-            f"new --folder"
+            f"{path.parent} began with another configuration of {_some(sorted(changed))}; its results would not belong "
+            f"together: take a new --folder"
         )
     added, gone = [name for name in new if name not in old], [name for name in old if name not in new]
     if (added or gone) and not extend:
@@ -216,7 +215,8 @@ def _joined(path: Path, plan: Plan, *, extend: bool) -> Plan:
         )
     threads = [count for count in (before.threads, plan.threads) if count is not None]
     members = (*before.members, *(new[name] for name in added))
-    return Plan(members, plan.varied, max(threads, default=None), before.on_cpu and plan.on_cpu)
+    varied = tuple(dict.fromkeys((*before.varied, *plan.varied)))
+    return Plan(members, varied, max(threads, default=None), before.on_cpu and plan.on_cpu)
 
 
 def _some(names: Sequence[str], shown: int = 4) -> str:

@@ -4,18 +4,14 @@ import importlib.util
 import json
 import subprocess
 import sys
-from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from robustmm.config.load import load_config
-from robustmm.plugin_manager import get_plugins
+from robustmm.sweep.plan import Member, Plan, settle_plan
 
 ROOT = Path(__file__).parents[2]
-CONFIG = ROOT / "configs" / "plain_pothole.yaml"
 
 
 def _load() -> ModuleType:
@@ -52,71 +48,25 @@ def _finish(folder: Path, scores: dict[str, float], validation: float = 0.5) -> 
     (folder / "DONE").touch()
 
 
-def _overrides(command: list[str]) -> list[str]:
-    return [after for before, after in pairwise(command) if before == "-o"]
-
-
-def _members(root: Path, names: tuple[str, ...], seeds: int) -> list[Any]:
-    return [
-        tool.Member(Path(f"{name}.yaml"), seed, root / name / f"s{seed}") for seed in range(seeds) for name in names
-    ]
-
-
-def test_command__customised_model_has_its_modalities_alone() -> None:
-    command = tool.Member(CONFIG, 1, Path("here"), "rgb+disparity").command(["train.epochs=2"], ["model.x=a,b"])
-    overrides = _overrides(command)
-    assert overrides == [
-        "seed=1",
-        "train.epochs=2",
-        "model.x=b",
-        "data.modalities=[rgb, disparity]",
-        "evaluation.combinations=[rgb+disparity]",
-    ]
-
-
-def test_command__of_a_customised_model_is_a_valid_configuration() -> None:
-    command = tool.Member(CONFIG, 0, Path("here"), "disparity").command([], [])
-    overrides = _overrides(command)
-    config = load_config([CONFIG], overrides, get_plugins().registry).config
-    assert config.data.modalities == ("disparity",)
-    assert config.evaluation.combinations == ("disparity",)
-
-
-def test_customised_members__are_one_per_seed_and_measured_combination(tmp_path: Path) -> None:
-    members = _members(tmp_path, ("plain", "drop"), seeds=2)
-    assert tool.customised_members(CONFIG, members, tmp_path) == []
-    _finish(members[1].folder, {"a": 0.1, "b": 0.2, "a+b": 0.3})
-    made = tool.customised_members(CONFIG, members, tmp_path)
-    assert [(one.seed, one.combination) for one in made] == [(s, name) for s in (0, 1) for name in ("a", "b", "a+b")]
-    assert len({one.folder for one in made}) == 6
-    assert made[2].folder == tmp_path / "plain_pothole_customised" / "a+b" / "s0"
-
-
-def test_gather_customised__joins_a_seed_when_all_of_its_runs_finished(tmp_path: Path) -> None:
-    members = [tool.Member(CONFIG, seed, tmp_path / f"{seed}{c}", c) for seed in (0, 1) for c in ("a", "b", "a+b")]
-    for member, iou, validation in zip(members, (0.2, 0.5, 0.8, 0.1, 0.1), (0.3, 0.4, 0.8, 0, 0), strict=False):
-        _finish(member.folder, {member.combination: iou}, validation)  # the last run of seed 1 is missing
-    joined = tool.gather_customised(members)
-    assert list(joined) == [0]
-    assert joined[0].combinations == {"a": 0.2, "b": 0.5, "a+b": 0.8}
-    assert (joined[0].validation, joined[0].mean) == pytest.approx((0.5, 0.5))
-    assert (joined[0].worst, joined[0].complete) == (0.2, 0.8)
+def _plan(names: tuple[str, ...], seeds: int) -> Plan:
+    return Plan(
+        tuple(Member(f"{name}/s{seed}", name, seed, f"{name}.yaml", ()) for seed in range(seeds) for name in names)
+    )
 
 
 def test_gather__takes_the_score_that_is_asked_for(tmp_path: Path) -> None:
-    members = _members(tmp_path, ("plain",), seeds=1)
-    _finish(members[0].folder, {"a": 0.5, "a+b": 1.0})
-    assert tool.gather(members)["plain"][0] == tool.Scores(0.5, 0.75, 0.5, 1.0, {"a": 0.5, "a+b": 1.0})
-    dice = tool.gather(members, "dice")["plain"][0]
+    plan = _plan(("plain",), seeds=1)
+    _finish(tmp_path / "plain/s0", {"a": 0.5, "a+b": 1.0})
+    assert tool.gather(plan, tmp_path)["plain"][0] == tool.Scores(0.5, 0.75, 0.5, 1.0, {"a": 0.5, "a+b": 1.0})
+    dice = tool.gather(plan, tmp_path, "dice")["plain"][0]
     assert dice == tool.Scores(0.5, 0.9, 0.8, 0.7, {"a": pytest.approx(2 / 3), "a+b": 1.0})
 
 
 def test_tables__mean_and_deviation_over_finished_seeds(tmp_path: Path) -> None:
-    members = _members(tmp_path, ("plain", "drop", "none"), seeds=2)
-    _finish(members[0].folder, {"a": 0.1, "a+b": 0.5})
-    _finish(members[1].folder, {"a": 0.3, "a+b": 0.5})
-    _finish(members[3].folder, {"a": 0.3, "a+b": 0.7}, validation=0.7)
-    results = tool.gather(members)
+    _finish(tmp_path / "plain/s0", {"a": 0.1, "a+b": 0.5})
+    _finish(tmp_path / "drop/s0", {"a": 0.3, "a+b": 0.5})
+    _finish(tmp_path / "plain/s1", {"a": 0.3, "a+b": 0.7}, validation=0.7)
+    results = tool.gather(_plan(("plain", "drop", "none"), seeds=2), tmp_path)
     assert tool.table(results, "plain").splitlines()[2:] == [
         "| plain | 2 | 60.00 ± 14.14 | 40.00 ± 14.14 | 20.00 ± 14.14 | 60.00 ± 14.14 | - |",
         "| drop | 1 | 50.00 | 40.00 | 30.00 | 50.00 | 10.00 |",
@@ -130,31 +80,36 @@ def test_tables__mean_and_deviation_over_finished_seeds(tmp_path: Path) -> None:
     ]
 
 
-def test_main__sets_customised_models_beside_the_others(
+def test_main__sweeps_and_prints_what_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    calls: list[list[str]] = []
+    asked: list[list[str]] = []
+    out = tmp_path / "out"
 
-    def train(command: list[str], **_: object) -> None:
-        calls.append(command)
-        folder = Path(command[command.index("--folder") + 1])
-        alone = [text for text in command if text.startswith("evaluation.combinations")]
-        _finish(folder, {folder.parent.name: 0.6} if alone else {"a": 0.1, "b": 0.2, "a+b": 0.6})
+    def sweep(command: list[str], **_: object) -> SimpleNamespace:
+        asked.append(command)
+        settle_plan(out, _plan(("plain", "drop", "of another call"), seeds=1), extend=True)
+        _finish(out / "plain/s0", {"a": 0.1, "a+b": 0.5})
+        return SimpleNamespace(returncode=1)
 
-    monkeypatch.setattr(subprocess, "run", train)
-    arguments = [
-        "plain.yaml",
-        "--seeds=2",
-        "--jobs=1",
-        f"--out={tmp_path}",
-        "--combinations",
-        "--customised=plain.yaml",
-    ]
+    monkeypatch.setattr(subprocess, "run", sweep)
+    arguments = ["plain.yaml", "drop.yaml", "--seeds=1", f"--out={out}", "--combinations", "--vary=a+1", "-o", "b=2"]
     monkeypatch.setattr(sys, "argv", ["run_seeds.py", *arguments])
     tool.main()
-    assert len(calls) == 2 + 2 * 3
+    assert asked[0][3:] == [
+        *("sweep", "plain.yaml", "drop.yaml", "--seeds", "1", "--folder", str(out), "--extend"),
+        *("--vary", "a+1", "-o", "b=2"),
+    ]
     lines = capsys.readouterr().out.splitlines()
-    assert "| customised | 2 | 50.00 ± 0.00 | 60.00 ± 0.00 | 60.00 ± 0.00 | 60.00 ± 0.00 | 30.00 ± 0.00 |" in lines
-    assert "| b | 20.00 ± 0.00 | 60.00 ± 0.00 |" in lines
-    tool.main()
-    assert len(calls) == 8  # finished runs are kept
+    assert "| plain | 1 | 50.00 | 30.00 | 10.00 | 50.00 | - |" in lines
+    assert "| drop | none finished | | | | | |" in lines
+    assert "| a | 10.00 | - |" in lines
+    assert not any("of another call" in line for line in lines)
+
+
+def test_main__ends_with_the_sweep_where_nothing_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=2))
+    monkeypatch.setattr(sys, "argv", ["run_seeds.py", "nowhere.yaml", f"--out={tmp_path}"])
+    with pytest.raises(SystemExit) as caught:
+        tool.main()
+    assert caught.value.code == 2

@@ -106,6 +106,16 @@ def test_settle_plan__other_members_need_extend(tmp_path: Path, config: str, reg
     assert names(settle_plan(folder, more, extend=True)) == ["tiny/s0", "tiny/s1", "tiny/s2"]
 
 
+def test_settle_plan__configurations_with_other_splits_share_a_folder(
+    tmp_path: Path, config: str, registry: Registry
+) -> None:
+    folder, other = tmp_path / "sweep", write_config(tmp_path, "other")
+    settle_plan(folder, make_plan([config], [], (0,), ["data.dataset.seed"], registry), extend=False)
+    both = settle_plan(folder, make_plan([other], [], (0,), ["data.dataset.samples=16"], registry), extend=True)
+    assert names(both) == ["tiny/s0", "other/s0"]
+    assert both.varied == ("data.dataset.seed", "data.dataset.samples")
+
+
 def test_settle_plan__a_changed_configuration_is_refused_even_so(
     tmp_path: Path, config: str, registry: Registry
 ) -> None:
