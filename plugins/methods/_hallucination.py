@@ -115,7 +115,7 @@ class HallucinationTrunk(Trunk):
 
     def _by_stem(self, fused: Sequence[Tensor]) -> Tensor:
         made = fused[-1]
-        return made.view(len(made), -1, self.joint_width, *made.shape[2:])  # (B, stems, D, ...)
+        return made.view(made.shape[0], -1, self.joint_width, *made.shape[2:])  # (B, stems, D, ...)
 
     def restored(self, fused: Sequence[Tensor], name: str) -> Tensor:
         """A modality's feature as its own stem and translator restore it, (B, width, ...)."""

@@ -167,6 +167,8 @@ class LatentTrunk(Trunk):
         dropout: Share of the reconstruction that is dropped, in the search too, as in the released code.
     """
 
+    not_exportable = "cpm_nets finds the code of each sample by gradient descent when it predicts, which is no graph"
+
     def __init__(
         self,
         scalers: nn.ModuleDict,

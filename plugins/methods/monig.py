@@ -53,7 +53,7 @@ class MoNIGOptions(Options):
 
 def distributions(outputs: Tensor) -> list[NormalInverseGamma]:
     """(B, M, 4T), for each modality T means, counts, shapes and scales side by side -> M distributions, each (B, T)."""
-    return [NormalInverseGamma.from_raw(own.view(len(own), PARAMETERS, -1)) for own in outputs.unbind(dim=1)]
+    return [NormalInverseGamma.from_raw(own.view(own.shape[0], PARAMETERS, -1)) for own in outputs.unbind(dim=1)]
 
 
 def filled(distribution: NormalInverseGamma, known: Tensor) -> NormalInverseGamma:

@@ -96,11 +96,11 @@ def combine_nig(parts: Sequence[NormalInverseGamma], presence: Tensor | None = N
     """
     if presence is None:
         presence = torch.ones(len(parts[0].mean) if parts else 0, len(parts), dtype=torch.bool)
-    shapes = {tuple(field.shape) for part in parts for field in part}
-    if len(shapes) != 1 or presence.shape != (len(parts[0].mean), len(parts)):
+    shapes = [tuple(field.shape) for part in parts for field in part]
+    if not parts or any(one != shapes[0] for one in shapes) or presence.shape != (parts[0].mean.shape[0], len(parts)):
         raise ShapeError(
-            f"combine_nig: {len(parts)} parts of {sorted(shapes)} and presence {tuple(presence.shape)}; all parts must "
-            "be (R, ...) and presence (R, M)"
+            f"combine_nig: {len(parts)} parts of {sorted(set(shapes))} and presence {tuple(presence.shape)}; all parts "
+            "must be (R, ...) and presence (R, M)"
         )
     with full_precision(*(torch.stack(field, dim=1) for field in zip(*parts, strict=True))) as stacked:
         on = presence.to(stacked[0].device).view(*presence.shape, *[1] * (stacked[0].ndim - 2))  # (R, M, 1, ...)

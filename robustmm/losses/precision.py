@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -21,5 +21,7 @@ def full_precision(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
             ...
     """
     dtype = functools.reduce(torch.promote_types, (tensor.dtype for tensor in tensors), torch.float32)
-    with torch.autocast(tensors[0].device.type, enabled=False):
+    device = tensors[0].device.type
+    # Where it is off already there is nothing to switch; torch.export cannot write graphs that switch it.
+    with torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext():
         yield tuple(tensor.to(dtype) for tensor in tensors)

@@ -57,7 +57,7 @@ def split_student_t(logits: Tensor, num_targets: int) -> StudentT | None:
             f"logits of {num_targets} target quantities are (B, {num_targets}), or (B, {3 * num_targets}) of a "
             f"Student-t, got {tuple(logits.shape)}"
         )
-    return StudentT(*logits.view(len(logits), 3, num_targets).unbind(dim=1))
+    return StudentT(*logits.view(logits.shape[0], 3, num_targets).unbind(dim=1))
 
 
 def student_t_nll(distribution: StudentT, target: Tensor) -> Tensor:

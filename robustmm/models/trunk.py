@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -51,8 +52,10 @@ class Trunk(nn.Module):
             fused.
         feature_channels: Modality -> channels of the levels that its encoder gives.
         scalers: Modality -> `Scaler`; a trunk scales its inputs itself, so that a saved model takes raw values.
+        not_exportable: Why no graph can be made of what it computes; empty where one can.
     """
 
+    not_exportable: ClassVar[str] = ""
     modalities: tuple[str, ...]
     fused_channels: tuple[int, ...]
     feature_channels: Mapping[str, tuple[int, ...]]

@@ -120,11 +120,11 @@ def picture_array(image: Image.Image, channels: int, place: str) -> Array:
         DataError: a picture has neither as many channels nor can be turned into that.
     """
     if channels == 3:
-        return np.asarray(image.convert("RGB"))
+        return np.array(image.convert("RGB"))
     if channels != 1:
         raise DataError(f"{place}: pictures have 1 or 3 channels; {channels} are given as an array (H, W, C)")
     if image.mode in SIXTEEN_BITS:
-        return np.asarray(image).astype(np.uint16)
+        return np.array(image).astype(np.uint16)
     if image.mode == "F":
-        return np.asarray(image)
-    return np.asarray(image.convert("L"))
+        return np.array(image)
+    return np.array(image.convert("L"))
