@@ -26,6 +26,7 @@ from robustmm.protocols.predictions import recorded
 from robustmm.protocols.protocol import Subject
 from robustmm.registry import Registry, Track
 from robustmm.report.html import write_report
+from robustmm.report.model_card import write_model_card
 from robustmm.report.palette import class_colours
 from robustmm.report.results import COMBINATIONS, adapted_protocol, protocol_record, read_results, write_protocol
 from robustmm.report.sheet import SHEET, write_sheet
@@ -80,6 +81,7 @@ def evaluate(
         if COMBINATIONS in chosen:
             _draw_pictures(trained, record, evaluation.pictures if pictures is None else pictures)
         write_report(folder.path)
+        write_model_card(folder)
     return record
 
 
@@ -106,6 +108,7 @@ def evaluate_with_adapter(
     record = _score_adapted(trained)
     if distributed.rank() == 0:
         write_report(folder.path)
+        write_model_card(folder)
     return record
 
 
