@@ -39,7 +39,7 @@ demo: $(VENV)/.installed
 	@$(BIN)/robustmm train -c configs/dmrnet_blocks.yaml -o train.epochs=8 -o method.warmup_epochs=3
 
 test: $(VENV)/.installed
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadgroup
 
 lint: $(VENV)/.installed
 	@$(BIN)/ruff check .

@@ -162,6 +162,19 @@ def test_protocols__curves_and_expected_scores_follow_from_rows(made: Path) -> N
         assert row["metrics"]["accuracy"] == pytest.approx(mean)
 
 
+def test_latency__fewer_modalities_are_less_work_and_no_more_memory(made: Path) -> None:
+    assert run(["evaluate", "made", "-p", "latency", *SHORT, "-o", "evaluation.latency.batch_sizes=[1, 4]"]) == 0
+    rows = protocols_of(made)["latency"]["rows"]
+    work = {(row["combination"], row["batch_size"]): row["metrics"] for row in rows}
+    assert len(work) == 14
+    for size in (1, 4):
+        one, two, three = (work[("+".join(names), size)] for names in (["m0"], ["m0", "m1"], ["m0", "m1", "m2"]))
+        assert one["flops"] < two["flops"] < three["flops"]
+        assert 0 < one["peak_memory_bytes"] <= two["peak_memory_bytes"] <= three["peak_memory_bytes"]
+        assert 0 < one["median_ms"] <= one["p95_ms"]
+    assert work[("m0", 4)]["flops"] == 4 * work[("m0", 1)]["flops"]
+
+
 def test_protocols__nothing_is_predicted_twice(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(["evaluate", "made", "-p", "missing-rate", "-p", "corruption", *SHORT]) == 0
     before = {path.name: path.read_bytes() for path in (made / "eval").iterdir() if path.is_file()}

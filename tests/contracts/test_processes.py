@@ -15,6 +15,8 @@ from robustmm.testing.balancers import run_with
 from robustmm.testing.runs import mixed
 from robustmm.testing.tiny import settings
 
+#: One fixture trains everything twice: all tests that ask it run in one process of the suite.
+pytestmark = pytest.mark.xdist_group("processes")
 BALANCERS = [c for c in get_plugins().registry.all("balancer") if c.origin.startswith("robustmm_plugins")]
 
 
