@@ -36,7 +36,7 @@ def command(
     from robustmm.report.results import write_protocol
     from robustmm.sweep.customised import CUSTOMISED, CustomiseRequest, customised_record, plan_customised
     from robustmm.sweep.pool import locked
-    from robustmm.sweep.tasks import TrainTask
+    from robustmm.sweep.tasks import Needs, TrainTask
 
     chosen = tuple(part.strip() for part in combinations.split(",")) if combinations else ()
     request = CustomiseRequest(folder, chosen, method, balancer, overrides)
@@ -50,9 +50,8 @@ def command(
         )
         for one in planned
     ]
-    train = planned[0].config.train
     with locked(folder / CUSTOMISED) as lock:
-        outcomes = run_locally(tasks, lock, jobs=jobs, threads=train.threads, on_cpu=train.accelerator == "cpu")
+        outcomes = run_locally(tasks, lock, Needs.of(one.config.train for one in planned), jobs)
     raise_if_failed(outcomes, len(tasks))
     record = customised_record(request, planned)
     facts = ("run", "dataset", "split", "method", "balancer", "missing_policy", "seed")

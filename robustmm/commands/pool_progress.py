@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from robustmm.errors import RunFailed
 from robustmm.sweep.devices import cuda_devices
 from robustmm.sweep.pool import run_pool
-from robustmm.sweep.tasks import Outcome, TrainTask, share_machine, usable_cores
+from robustmm.sweep.tasks import Needs, Outcome, TrainTask, share_machine, usable_cores
 
 
 class PoolProgress:
@@ -88,19 +88,16 @@ def watched(total: int, run: Callable[[PoolProgress], list[Outcome]]) -> list[Ou
             raise
 
 
-def run_locally(
-    tasks: Sequence[TrainTask], lock: int, *, jobs: int | None, threads: int | None, on_cpu: bool
-) -> list[Outcome]:
+def run_locally(tasks: Sequence[TrainTask], lock: int, needs: Needs, jobs: int | None) -> list[Outcome]:
     """Run tasks as child processes, see `run_pool`.
 
     Args:
         tasks: In order.
         lock: Of `robustmm.sweep.pool.locked`.
+        needs: Of the runs.
         jobs: At a time; None: as many as the machine carries.
-        threads: Most CPU threads that a run asks for.
-        on_cpu: Whether all runs ask for the CPU.
     """
     waiting = sum(not task.done for task in tasks)
-    devices = () if on_cpu else cuda_devices()
-    share = share_machine(waiting, jobs, threads, cores=usable_cores(), devices=devices)
+    devices = () if needs.on_cpu else cuda_devices()
+    share = share_machine(waiting, jobs, needs, cores=usable_cores(), devices=devices)
     return watched(len(tasks), lambda progress: run_pool(tasks, share, lock, progress.start, progress.end))

@@ -115,7 +115,7 @@ def _run(
 
     tasks = tasks_of(plan, folder)
     if not submit:
-        return run_locally(tasks, lock, jobs=jobs, threads=plan.threads, on_cpu=plan.on_cpu)
+        return run_locally(tasks, lock, plan.needs, jobs)
     from robustmm.sweep.submit import run_submitted
 
     return watched(len(tasks), lambda progress: run_submitted(tasks, folder, options, progress.start, progress.end))

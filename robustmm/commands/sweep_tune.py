@@ -12,13 +12,16 @@ from robustmm.commands.pool_progress import run_locally
 from robustmm.errors import ConfigError
 from robustmm.plugin_manager import plugins_dirs
 from robustmm.registry import Registry
+from robustmm.sweep.devices import cuda_devices
 from robustmm.sweep.plan import Plan, make_plan
 from robustmm.sweep.pool import locked
-from robustmm.sweep.tasks import TrainTask, usable_cores
+from robustmm.sweep.tasks import Needs, TrainTask, share_machine, usable_cores
 from robustmm.sweep.tune import Found, Search, Space, mean_score, parse_space
 from robustmm.sweep.values import parse_axes
 
 BEST = "best.yaml"
+#: More runs at a time would propose many trials without having seen the score of one.
+MOST_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ def tune_command(request: TuneRequest, registry: Registry) -> None:
     trial = _first_plan(request, spaces, registry)
     facts = {"configs": request.configs, "overrides": request.overrides, "seeds": request.seeds}
     facts |= {"vary": request.vary, "tune": request.tune}
-    jobs = request.jobs or max(1, usable_cores() // (trial.threads or 1))
+    jobs = request.jobs or _jobs(trial.needs)
     with locked(request.folder) as lock:
 
         def train(trials: Mapping[int, Sequence[str]]) -> dict[int, Found | None]:
@@ -74,6 +77,12 @@ def tune_command(request: TuneRequest, registry: Registry) -> None:
         path.write_text(f"# {said}\n{source.read_text(encoding='utf-8')}", encoding="utf-8")
     click.echo(said)
     click.echo(f"its configuration: {path}")
+
+
+def _jobs(needs: Needs) -> int:
+    """As many as the machine carries, which decides how many trials are proposed together."""
+    devices = () if needs.on_cpu else cuda_devices()
+    return share_machine(MOST_AT_ONCE, None, needs, cores=usable_cores(), devices=devices).jobs
 
 
 def _checked_spaces(request: TuneRequest) -> list[Space]:
@@ -131,7 +140,7 @@ def _train(
             for one in request.plan(overrides, registry).members
         ]
     everything = [task for own in tasks.values() for task in own]
-    run_locally(everything, lock, jobs=jobs, threads=first.threads, on_cpu=first.on_cpu)
+    run_locally(everything, lock, first.needs, jobs)
     return {
         number: mean_score([task.folder for task in own]) if all(task.done for task in own) else None
         for number, own in tasks.items()

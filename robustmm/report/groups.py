@@ -81,9 +81,12 @@ def _labels(differences: Sequence[Mapping[str, Any]], names: Sequence[str], by: 
         if _distinct(differences, [*chosen, key]) > _distinct(differences, chosen):
             chosen.append(key)
     texts = [_text(own, chosen) or name for own, name in zip(differences, names, strict=True)]
-    if len(set(texts)) == len(texts):
-        return texts
-    return [text if text == name else f"{text} ({name})" for text, name in zip(texts, names, strict=True)]
+    if len(set(texts)) < len(texts):
+        texts = [text if text == name else f"{text} ({name})" for text, name in zip(texts, names, strict=True)]
+    return [
+        f"{text} #{texts[:place].count(text) + 1}" if texts.count(text) > 1 else text
+        for place, text in enumerate(texts)
+    ]
 
 
 def _distinct(differences: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> int:

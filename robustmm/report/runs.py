@@ -87,7 +87,12 @@ def split_keys(folders: Sequence[Path]) -> list[str]:
     found: dict[str, None] = {}
     for plan in plans:
         if plan.is_file():
-            found |= dict.fromkeys(json.loads(plan.read_text(encoding="utf-8")).get("varied", ()))
+            try:
+                found |= dict.fromkeys(json.loads(plan.read_text(encoding="utf-8"))["varied"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise CheckpointError(
+                    f"{plan} is damaged ({error}); delete it and name the keys with --split"
+                ) from error
     return list(found)
 
 
@@ -105,7 +110,7 @@ def read_run(path: Path, splits: Sequence[str] = ()) -> FinishedRun:
     if not folder.done:
         failed = "failed" if (path / "FAILED").is_file() else "did not finish"
         raise CheckpointError(f"{path} {failed}; finish it with --resume, run it again, or leave it out")
-    keys = dict(flat(yaml.safe_load(folder.config.read_text(encoding="utf-8"))))
+    keys = _keys(folder.config)
     replicate = {key: value for key, value in keys.items() if _is_seed(key) or key in splits}
     recipe = {key: value for key, value in keys.items() if key not in replicate and not under(key, INDIFFERENT)}
     environment = path / "env.json"
@@ -117,6 +122,17 @@ def read_run(path: Path, splits: Sequence[str] = ()) -> FinishedRun:
         read_results(folder.results)["protocols"],
         json.loads(environment.read_text(encoding="utf-8")) if environment.is_file() else {},
     )
+
+
+def _keys(path: Path) -> dict[str, Any]:
+    """Dotted keys of a resolved configuration."""
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path} is damaged: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, Mapping):
+        raise CheckpointError(f"{path} is damaged: it is no mapping of keys; leave the run out")
+    return dict(flat(tree))
 
 
 def _is_seed(key: str) -> bool:

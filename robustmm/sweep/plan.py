@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from robustmm.config.render import to_yaml
 from robustmm.config.schema import RunConfig
 from robustmm.errors import CheckpointError, ConfigError
 from robustmm.registry import Registry
+from robustmm.sweep.tasks import Needs
 from robustmm.sweep.values import Axis, Varied, parse_axes, parse_varied
 
 PLAN = "sweep.json"
@@ -57,14 +58,12 @@ class Plan:
     Args:
         members: In the order in which they are started.
         varied: Keys that follow the seed; a comparison takes them for the split.
-        threads: Most CPU threads that a member asks for; None where none does.
-        on_cpu: Whether every member asks for the CPU.
+        needs: What members ask of the machine.
     """
 
     members: tuple[Member, ...]
     varied: tuple[str, ...] = ()
-    threads: int | None = None
-    on_cpu: bool = False
+    needs: Needs = field(default_factory=Needs)
 
     def groups(self) -> dict[str, list[Member]]:
         """Members by group."""
@@ -102,9 +101,8 @@ def make_plan(
         loaded.append(config)
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
-    threads = [config.train.threads for config in loaded if config.train.threads is not None]
-    on_cpu = all(config.train.accelerator == "cpu" for config in loaded)
-    return Plan(tuple(members), tuple(one.key for one in varied), max(threads, default=None), on_cpu)
+    needs = Needs.of(config.train for config in loaded)
+    return Plan(tuple(members), tuple(one.key for one in varied), needs)
 
 
 def digest_of(config: RunConfig) -> str:
@@ -192,7 +190,7 @@ def read_plan(path: Path) -> Plan:
     try:
         data: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         members = tuple(Member(**{**one, "overrides": tuple(one["overrides"])}) for one in data["members"])
-        return Plan(members, tuple(data["varied"]), data["threads"], data["on_cpu"])
+        return Plan(members, tuple(data["varied"]), Needs(**data["needs"]))
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is damaged ({error}); start the sweep in another --folder") from error
 
@@ -213,10 +211,9 @@ def _joined(path: Path, plan: Plan, *, extend: bool) -> Plan:
         raise CheckpointError(
             f"{path.parent} has another plan: {' and '.join(told)}; add --extend to add to it, or take a new --folder"
         )
-    threads = [count for count in (before.threads, plan.threads) if count is not None]
     members = (*before.members, *(new[name] for name in added))
     varied = tuple(dict.fromkeys((*before.varied, *plan.varied)))
-    return Plan(members, varied, max(threads, default=None), before.on_cpu and plan.on_cpu)
+    return Plan(members, varied, before.needs.joined(plan.needs))
 
 
 def _some(names: Sequence[str], shown: int = 4) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from robustmm.config.schema import TrainSection
 from robustmm.engine.run_folder import RunFolder
 
 #: ``kept``: was done before; ``stopped``: was asked to stop, and goes on next time.
@@ -94,6 +95,34 @@ def usable_cores() -> int:
 
 
 @dataclass(frozen=True)
+class Needs:
+    """What runs ask of the machine.
+
+    Args:
+        threads: Most CPU threads that a run asks for; None where none does.
+        on_cpu: Whether every run asks for the CPU.
+        single: Whether every run is one process on one device.
+    """
+
+    threads: int | None = None
+    on_cpu: bool = False
+    single: bool = True
+
+    @classmethod
+    def of(cls, sections: Iterable[TrainSection]) -> Needs:
+        """What the runs of some configurations ask for."""
+        found = list(sections)
+        threads = [section.threads for section in found if section.threads is not None]
+        single = all(section.devices == 1 and section.nodes == 1 for section in found)
+        return cls(max(threads, default=None), all(section.accelerator == "cpu" for section in found), single)
+
+    def joined(self, other: Needs) -> Needs:
+        """What both ask for together."""
+        threads = [count for count in (self.threads, other.threads) if count is not None]
+        return Needs(max(threads, default=None), self.on_cpu and other.on_cpu, self.single and other.single)
+
+
+@dataclass(frozen=True)
 class Share:
     """How the machine is divided.
 
@@ -113,21 +142,20 @@ class Share:
         return own | ({"CUDA_VISIBLE_DEVICES": self.devices[slot % len(self.devices)]} if self.devices else {})
 
 
-def share_machine(
-    count: int, jobs: int | None, threads: int | None, *, cores: int, devices: Sequence[str] = ()
-) -> Share:
+def share_machine(count: int, jobs: int | None, needs: Needs, *, cores: int, devices: Sequence[str] = ()) -> Share:
     """Divide cores, and CUDA devices where there are some.
 
-    Without a wish, one process per device, or as many as fit the cores at the threads that the runs ask for, one where
-    they ask for none; what is left of the cores goes to the processes.
+    Without a wish: one run at a time where runs are of several processes, else one per device, or as many as fit the
+    cores at the threads that runs ask for, one where they ask for none. What is left of the cores goes to the runs.
 
     Args:
         count: Tasks.
         jobs: Processes at a time that the user wants.
-        threads: That the runs ask for.
+        needs: Of the runs.
         cores: That may be used.
         devices: Names as ``CUDA_VISIBLE_DEVICES`` has them.
     """
-    fitting = len(devices) or cores // (threads or 1)
+    spread = tuple(devices) if needs.single and not needs.on_cpu else ()
+    fitting = (len(spread) or cores // (needs.threads or 1)) if needs.single else 1
     wanted = max(1, min(count, jobs if jobs is not None else fitting))
-    return Share(wanted, threads or max(1, cores // wanted), tuple(devices))
+    return Share(wanted, needs.threads or max(1, cores // wanted), spread)

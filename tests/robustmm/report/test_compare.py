@@ -209,6 +209,17 @@ def test_refusal__runs_that_did_not_finish(two: Path) -> None:
     ]
 
 
+def test_refusal__damaged_files(tmp_path: Path) -> None:
+    paths = write_group(tmp_path, "a", NOTHING)
+    (paths[0] / "config.yaml").write_text("a: [")
+    (paths[1] / "config.yaml").write_text("")
+    lines = reasons(tmp_path)
+    assert lines[0].startswith(f"{paths[0]}/config.yaml is damaged: while parsing")
+    assert lines[1] == f"{paths[1]}/config.yaml is damaged: it is no mapping of keys; leave the run out"
+    (tmp_path / "sweep.json").write_text("[]")
+    assert reasons(tmp_path)[0].startswith(f"{tmp_path}/sweep.json is damaged (")
+
+
 def test_refusal__other_data_and_other_missing_policy(tmp_path: Path) -> None:
     write_group(tmp_path, "a", NOTHING)
     write_group(tmp_path, "b", NOTHING, model__missing_policy={"name": "token"}, data__dataset={"name": "other"})

@@ -13,6 +13,7 @@ from robustmm.errors import CheckpointError, ConfigError
 from robustmm.plugin_manager import load_plugins
 from robustmm.registry import Registry
 from robustmm.sweep.plan import Plan, make_plan, read_plan, settle_plan
+from robustmm.sweep.tasks import Needs
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def test_make_plan__is_the_product_seed_by_seed(tmp_path: Path, config: str, reg
         "data.dataset.seed=6",
     )
     assert load_config([last.config], last.overrides, registry).config.data.dataset.options.model_dump()["seed"] == 6
-    assert (plan.varied, plan.threads, plan.on_cpu) == (("data.dataset.seed",), 1, True)
+    assert (plan.varied, plan.needs) == (("data.dataset.seed",), Needs(1, True, True))
     assert {name: len(own) for name, own in plan.groups().items()} == dict.fromkeys(plan.groups(), 2)
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from robustmm.config.schema import TrainSection
 from robustmm.errors import CheckpointError
 from robustmm.sweep.pool import locked, run_pool
-from robustmm.sweep.tasks import Outcome, Share, TrainTask, outcome_of, share_machine
+from robustmm.sweep.tasks import Needs, Outcome, Share, TrainTask, outcome_of, share_machine
 
 ALONE = Share(jobs=2, threads=1)
 
@@ -173,17 +174,28 @@ def test_outcome__by_marks_and_codes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "share"),
+    ("count", "jobs", "needs", "cores", "devices", "share"),
     [
-        ({"count": 9, "jobs": None, "threads": 2, "cores": 8}, (4, 2)),
-        ({"count": 9, "jobs": None, "threads": None, "cores": 8}, (8, 1)),
-        ({"count": 2, "jobs": None, "threads": None, "cores": 8}, (2, 4)),
-        ({"count": 9, "jobs": 3, "threads": None, "cores": 8}, (3, 2)),
-        ({"count": 9, "jobs": None, "threads": 4, "cores": 2}, (1, 4)),
-        ({"count": 0, "jobs": None, "threads": None, "cores": 2}, (1, 2)),
-        ({"count": 9, "jobs": None, "threads": None, "cores": 8, "devices": ("0", "1")}, (2, 4)),
+        (9, None, Needs(threads=2), 8, (), (4, 2, ())),
+        (9, None, Needs(), 8, (), (8, 1, ())),
+        (2, None, Needs(), 8, (), (2, 4, ())),
+        (9, 3, Needs(), 8, (), (3, 2, ())),
+        (9, None, Needs(threads=4), 2, (), (1, 4, ())),
+        (0, None, Needs(), 2, (), (1, 2, ())),
+        (9, None, Needs(), 8, ("0", "1"), (2, 4, ("0", "1"))),
+        (9, None, Needs(on_cpu=True), 8, ("0", "1"), (8, 1, ())),
+        (9, None, Needs(single=False), 8, ("0", "1"), (1, 8, ())),
     ],
 )
-def test_share_machine__divides_cores(arguments: dict[str, int], share: tuple[int, int]) -> None:
-    made = share_machine(**arguments)  # type: ignore[arg-type]
-    assert (made.jobs, made.threads) == share
+def test_share_machine__divides_cores_and_devices(
+    count: int, jobs: int | None, needs: Needs, cores: int, devices: tuple[str, ...], share: tuple[object, ...]
+) -> None:
+    made = share_machine(count, jobs, needs, cores=cores, devices=devices)
+    assert (made.jobs, made.threads, made.devices) == share
+
+
+def test_needs__of_several_configurations_together() -> None:
+    sections = [TrainSection(epochs=1, threads=2, accelerator="cpu"), TrainSection(epochs=1, accelerator="cpu")]
+    assert Needs.of(sections) == Needs(2, on_cpu=True, single=True)
+    assert Needs.of([TrainSection(epochs=1, devices=2)]) == Needs(None, on_cpu=False, single=False)
+    assert Needs(2, True, True).joined(Needs(4, False, False)) == Needs(4, False, False)
