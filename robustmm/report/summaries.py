@@ -11,9 +11,6 @@ from robustmm.tasks.task import DEGENERATE_ERROR
 
 Row = Mapping[str, Any]
 
-#: Names in one remark; a longer list says how many more there are.
-NAMES_SHOWN = 8
-
 
 @dataclass(frozen=True)
 class Spread:
@@ -256,71 +253,3 @@ def changes(record: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, f
 
 def _difference(new: float | None, old: float | None) -> float | None:
     return None if new is None or old is None else new - old
-
-
-def remarks(record: Mapping[str, Any], *, status: str | None, commit: str | None) -> list[Remark]:
-    """All that a reader must know before quoting a number, warnings first.
-
-    Args:
-        record: Of `robustmm.report.results.protocol_record`.
-        status: How training ended, where that is known.
-        commit: Of the code, where that is known.
-    """
-    found = [*_warnings(record, status), *_notes(record, commit)]
-    return sorted(found, key=lambda remark: remark.kind == "note")
-
-
-def _warnings(record: Mapping[str, Any], status: str | None) -> Iterable[Remark]:
-    rows = record["rows"]
-    if record["degenerate"]:
-        yield Remark(
-            "warning",
-            f"{_counted(len(record['degenerate']), 'degenerate combination')}: {_listed(record['degenerate'])}. The "
-            f"model gives one answer for everything there, or its outputs are not finite. The table shows the "
-            f"measured value; mean and worst count no more than chance.",
-        )
-    excluded = [row for row in rows if row["excluded"]]
-    if excluded:
-        most = max(row["excluded"] for row in excluded)
-        yield Remark(
-            "warning",
-            f"Samples are left out of {_counted(len(excluded), 'combination')}, up to {most} in one, because they "
-            f"have none of its modalities. Such rows are scored on different samples; see the column 'excluded'.",
-        )
-    incomplete = [row for row in rows if row["incomplete"]]
-    if incomplete:
-        most = max(row["incomplete"] for row in incomplete)
-        yield Remark(
-            "warning",
-            f"In {_counted(len(incomplete), 'combination')} some samples, up to {most} in one, lack a part of the "
-            f"combination and were predicted from the rest; see the column 'incomplete'.",
-        )
-    if status is not None and status != "done":
-        yield Remark("warning", f"Training ended as '{status}', before its planned end.")
-
-
-def _notes(record: Mapping[str, Any], commit: str | None) -> Iterable[Remark]:
-    yield Remark(
-        "note",
-        f"What 'missing' means here: missing policy '{record['missing_policy']}'. Compare only runs with the same one.",
-    )
-    validation = str(record["data"].get("validation", ""))
-    if validation.startswith("carved"):
-        yield Remark("note", f"The data set has no validation part; it was {validation}.")
-    total = 2 ** len(modalities_of(record["rows"])) - 1
-    if len(record["rows"]) < total:
-        yield Remark(
-            "note",
-            f"{len(record['rows'])} of the {total} combinations were evaluated; mean and worst are over these.",
-        )
-    if commit is not None and commit.endswith("-dirty"):
-        yield Remark("note", f"The code had changes that are not in a commit ({commit}).")
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - NAMES_SHOWN
-    return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")

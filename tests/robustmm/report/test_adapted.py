@@ -48,7 +48,7 @@ def make_record(scores: list[float | None], **facts: Any) -> dict[str, Any]:
         "directions": {"accuracy": "max", "auroc": "max"},
         "classes": ["no", "yes"],
         "selection": {"part": "validation", "metric": "mean/accuracy", "value": 0.8, "epoch": 1},
-        "data": {"validation": "the data set's own", "test_samples": 100},
+        "data": {"validation": "the data set's own", "test_samples": 1000},
         "rows": rows,
         "aggregates": {name: {"accuracy": value, "auroc": 0.5} for name, value in summary.items()},
         "unimodal": {"source": None, "rows": []},

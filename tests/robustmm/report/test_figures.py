@@ -1,8 +1,15 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
-from robustmm.report.figures import HEIGHT, LEFT, MOST_POINTS, axis_for, loss_figure, score_figure, worth_figure
+from robustmm.report.bar_rows import BarRow, bar_figure
+from robustmm.report.curves import MOST_POINTS, NAME_STEP, Plot, Point, curve_figure
+from robustmm.report.figure import HEIGHT, LEFT, WIDTH, axis_for
+from robustmm.report.reliability import reliability_figure
+from robustmm.report.sections.training import loss_figure, score_figure
+from robustmm.report.sections.worth import worth_figure
 from robustmm.report.summaries import Worth
 
 SELECTION = {"metric": "rgb/f1", "epoch": 3}
@@ -84,3 +91,79 @@ def test_worth_figure__draws_what_is_known() -> None:
     assert [tick.label for tick in figure.y_ticks] == ["rgb", "a_very_long_modal…"]
     assert figure.height != HEIGHT
     assert figure.left > LEFT
+
+
+def test_curves__band_is_mean_and_deviation_there_and_back() -> None:
+    points = [Point(0.0, 0.5, 0.1), Point(1.0, 0.4, 0.2)]
+    figure = curve_figure({"bernoulli": points}, Plot("accuracy", "rate", "accuracy"))
+    assert figure is not None
+    (series,) = figure.series
+    corners = [tuple(map(float, pair.split(","))) for pair in series.band.split()]
+    heights = [y for _, y in corners]
+    assert [x for x, _ in corners] == [*[x for x, _ in corners[:2]], *[x for x, _ in corners[1::-1]]]
+    assert heights[3] - heights[0] == pytest.approx((heights[2] - heights[1]) / 2, abs=0.2)  # ± 0.1 and ± 0.2
+    assert figure.text == "accuracy by rate: bernoulli from 0.5 to 0.4."
+
+
+@pytest.mark.parametrize("deviations", [[None, None], [0.0, 0.0]])
+def test_curves__without_deviation_have_no_band(deviations: list[float | None]) -> None:
+    points = [Point(float(place), 0.5, sd) for place, sd in enumerate(deviations)]
+    figure = curve_figure({"rgb": points}, Plot("t", "x", "y"))
+    assert figure is not None
+    assert figure.series[0].band == ""
+
+
+def test_curves__names_beside_them_neither_touch_nor_leave_the_plot() -> None:
+    curves = {f"m{number}": [Point(0, 0.5), Point(1, 0.5 + number / 1e4)] for number in range(9)}
+    figure = curve_figure(curves, Plot("t", "x", "y", names_beside=True))
+    assert figure is not None
+    ends = [series.end for series in figure.series]
+    heights = sorted(end.y for end in ends if end is not None)
+    assert len(heights) == 9
+    assert min(b - a for a, b in itertools.pairwise(heights)) >= NAME_STEP - 0.2
+    assert heights[-1] <= figure.bottom
+    assert not figure.legend
+
+
+def test_curves__level_far_away_is_left_out() -> None:
+    near, far = (
+        curve_figure({"a": [Point(0, 0.5), Point(1, 0.6)]}, Plot("t", "x", "y", level=(level, "clean")))
+        for level in (0.55, 0.1)
+    )
+    assert near is not None
+    assert far is not None
+    assert near.level is not None
+    assert near.text.endswith("Line at clean.")
+    assert far.level is None
+
+
+def test_curves__long_ticks_push_the_plot_aside() -> None:
+    short = curve_figure({"a": [Point(0, 1.0), Point(1, 2.0)]}, Plot("t", "x", "y"))
+    wide = curve_figure({"a": [Point(0, 1000000.0), Point(1, 1000900.0)]}, Plot("t", "x", "y"))
+    assert short is not None
+    assert wide is not None
+    assert LEFT <= short.left < wide.left
+
+
+def test_reliability__columns_dots_and_gaps_of_the_bins_that_have_something() -> None:
+    bins = [[0.0, None, None], [30.0, 0.5, 0.25], [10.0, 0.9, 1.0]]
+    figure = reliability_figure(bins, "complete: rgb")
+    columns = [box for box in figure.boxes if box.kind == "column"]
+    counts = [box for box in figure.boxes if box.kind == "count"]
+    gaps = [line for line in figure.lines if line.kind == "gap"]
+    assert [round(box.height / columns[1].height, 3) for box in columns] == [0.25, 1.0]
+    assert counts[0].height == pytest.approx(3 * counts[1].height, abs=0.1)
+    assert len(gaps) == len(figure.series[0].dots) == 2
+    assert figure.text == (
+        "Accuracy by confidence of complete: rgb: 30 with confidence 0.5000 and accuracy 0.2500; "
+        "10 with confidence 0.9000 and accuracy 1.0000."
+    )
+
+
+def test_bars__begin_at_zero_and_share_a_scale() -> None:
+    figure = bar_figure([BarRow("rgb", 2.0, "2 ms"), BarRow("depth", 1.0, "1 ms"), BarRow("x", None, "-")], "t", "ms")
+    widths = [box.width for box in figure.boxes]
+    assert widths[0] == pytest.approx(2 * widths[1], abs=0.2)
+    assert {box.x for box in figure.boxes} == {figure.left}
+    assert [dot.label for dot in figure.series[0].dots] == ["2 ms", "1 ms"]
+    assert figure.width == WIDTH

@@ -2,9 +2,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
-from html.parser import HTMLParser
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -13,123 +10,12 @@ from click.testing import CliRunner
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from regression_results import ERRORS, regression_record
+from report_pages import make_record, page_of
 
-import robustmm.report.html as report
 from robustmm.commands.report import command
 from robustmm.errors import CheckpointError
 from robustmm.report.html import write_report
 from robustmm.report.sheet import DESCRIPTION, SHEET, STRIPS
-
-VOID = {"meta", "wbr", "br", "input", "img"}
-SVG_LEAVES = {"line", "circle", "polyline", "path"}
-
-
-@dataclass
-class Node:
-    tag: str
-    attributes: dict[str, str | None]
-    children: list[Node | str] = field(default_factory=list)
-
-    @property
-    def text(self) -> str:
-        return " ".join("".join(c if isinstance(c, str) else c.raw for c in self.children).split())
-
-    @property
-    def raw(self) -> str:
-        return "".join(c if isinstance(c, str) else c.raw for c in self.children)
-
-    def find(self, tag: str, **attributes: str) -> list[Node]:
-        found: list[Node] = []
-        for child in self.children:
-            if isinstance(child, Node):
-                wanted = {name.replace("_", "-"): value for name, value in attributes.items()}
-                if child.tag == tag and all(child.attributes.get(name) == value for name, value in wanted.items()):
-                    found.append(child)
-                found += child.find(tag, **attributes)
-        return found
-
-
-class Tree(HTMLParser):
-    """A page as nodes; a tag that is closed out of order is an error of the page."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.root = Node("", {})
-        self.open = [self.root]
-        self.feed(text)
-        assert self.open == [self.root], [node.tag for node in self.open]
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        node = Node(tag, dict(attrs))
-        self.open[-1].children.append(node)
-        if tag not in VOID:
-            self.open.append(node)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert tag in SVG_LEAVES, tag
-        self.open[-1].children.append(Node(tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop().tag == tag
-
-    def handle_data(self, data: str) -> None:
-        self.open[-1].children.append(data)
-
-
-def make_record(modalities: list[str], **changes: Any) -> dict[str, Any]:
-    """A record as `robustmm evaluate` writes it, with scores that all differ."""
-    rows = []
-    for size in range(1, len(modalities) + 1):
-        for combo in combinations(modalities, size):
-            place = len(rows)
-            rows.append(
-                {
-                    "combination": "+".join(combo),
-                    "metrics": {"accuracy": 0.4 + place / 137, "auroc": None if place == 0 else 0.9 - place / 991},
-                    "samples": 100 + place,
-                    "excluded": 0,
-                    "incomplete": 0,
-                    "degenerate": False,
-                }
-            )
-    accuracy = [row["metrics"]["accuracy"] for row in rows]
-    mean = sum(accuracy) / len(accuracy)
-    record = {
-        "run": "demo",
-        "dataset": "six_views",
-        "split": "test",
-        "method": "dmrnet",
-        "balancer": "ogm",
-        "missing_policy": "zero_feature",
-        "seed": 3,
-        "score": "accuracy",
-        "directions": {"accuracy": "max", "auroc": "max"},
-        "classes": ["no", "yes"],
-        "selection": {"part": "validation", "metric": "mean/accuracy", "value": 0.8125, "epoch": 1},
-        "data": {"validation": "the data set's own", "test_samples": 100},
-        "rows": rows,
-        "aggregates": {
-            "mean": {"accuracy": mean, "auroc": None},
-            "worst": {"accuracy": accuracy[0], "auroc": None},
-            "complete": {"accuracy": accuracy[-1], "auroc": None},
-            "drop": {"accuracy": accuracy[-1] - mean, "auroc": None},
-        },
-        "unimodal": {"source": None, "rows": []},
-        "degenerate": [],
-        "chance": 0.1,
-    }
-    return record | changes
-
-
-def page_of(folder: Path, record: dict[str, Any]) -> Node:
-    results = {"format": 1, "protocols": {"combinations": record}}
-    (folder / "results.json").write_text(json.dumps(results), encoding="utf-8")
-    return Tree(write_report(folder).read_text(encoding="utf-8")).root
-
-
-def remarks_of(page: Node) -> list[str]:
-    (box,) = page.find("aside")
-    return [item.text for item in box.find("li")]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
@@ -163,49 +49,7 @@ def test_report__main_score_is_the_first_column(tmp_path: Path) -> None:
     record = make_record(["rgb", "depth"], score="auroc")
     (table,) = page_of(tmp_path, record).find("table", id="combination-table")
     heads = [cell.text for cell in table.find("thead")[0].find("th")]
-    assert heads[:3] == ["combination", "auroc more is better", "accuracy more is better"]
-
-
-def test_report__says_degenerate_in_words(tmp_path: Path) -> None:
-    record = make_record(["rgb", "depth"], degenerate=["depth"])
-    record["rows"][1]["degenerate"] = True
-    page = page_of(tmp_path, record)
-    (row,) = page.find("tr", data_combination="depth")
-    assert row.find("th")[0].text == "depth degenerate"
-    assert page.find("tr", data_combination="rgb")[0].find("th")[0].text == "rgb"
-    assert remarks_of(page)[0].startswith("Warning: 1 degenerate combination: depth.")
-    (worth,) = page.find("tr", data_modality="depth")
-    assert worth.find("td")[3].text.endswith("degenerate")
-
-
-def test_report__says_what_changes_the_meaning_of_the_numbers(tmp_path: Path) -> None:
-    data = {"validation": "carved from training by classes, fraction 0.15, seed 0"}
-    record = make_record(["rgb", "depth"], data=data)
-    record["rows"][0]["excluded"] = 7
-    record["rows"][2]["incomplete"] = 9
-    record["rows"].pop(1)
-    (tmp_path / "metrics.jsonl").write_text('{"kind": "end", "step": 4, "status": "interrupted"}\n')
-    (tmp_path / "env.json").write_text('{"commit": "abc-dirty"}')
-    said = remarks_of(page_of(tmp_path, record))
-    assert [text.split()[0] for text in said] == ["Warning:"] * 3 + ["Note:"] * 4
-    for part, text in zip(
-        (
-            "left out of 1 combination, up to 7",
-            "In 1 combination some samples, up to 9",
-            "ended as 'interrupted'",
-            "missing policy 'zero_feature'",
-            "it was carved from training by classes, fraction 0.15, seed 0",
-            "2 of the 3 combinations",
-            "abc-dirty",
-        ),
-        said,
-        strict=True,
-    ):
-        assert part in text
-
-
-def test_report__clean_run_has_no_warning(tmp_path: Path) -> None:
-    assert [text.split()[0] for text in remarks_of(page_of(tmp_path, make_record(["rgb", "depth"])))] == ["Note:"]
+    assert heads[:3] == ["combination", "AUROC more is better", "accuracy more is better"]
 
 
 def test_report__states_the_selection(tmp_path: Path) -> None:
@@ -306,7 +150,7 @@ def test_report__holds_the_sheet_itself(tmp_path: Path) -> None:
     assert section.find("figcaption")[0].text == "6 of 9 samples As a file: eval/pictures.png."
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "default-src 'none'; img-src data:;" in text
-    assert not re.search(r"https?:|<link|\ssrc=\"(?!data:)|\shref=|@import|url\(", text)
+    assert not re.search(r"https?:|<link|\ssrc=\"(?!data:)|\shref=\"(?!#)|@import|url\(", text)
 
 
 def test_report__draws_training_and_marks_the_selected_epoch(tmp_path: Path) -> None:
@@ -345,7 +189,7 @@ def test_report__shows_configuration_and_environment(tmp_path: Path) -> None:
     assert facts["versions: torch"] == "2.15"
     assert facts["gpus"] == "none"
     assert facts["cuda"] == "–"
-    assert facts["test samples"] == "100"
+    assert facts["test samples"] == "1000"
 
 
 def test_report__escapes_names(tmp_path: Path) -> None:
@@ -360,7 +204,7 @@ def test_report__escapes_names(tmp_path: Path) -> None:
 def test_report__needs_no_network_and_no_other_file(tmp_path: Path) -> None:
     page_of(tmp_path, make_record(list("abcde")))
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert not re.search(r"https?:|<link|<img|\ssrc=|\shref=|@import|url\(", text)
+    assert not re.search(r"https?:|<link|<img|\ssrc=|\shref=\"(?!#)|@import|url\(", text)
     assert "default-src 'none'" in text
 
 
@@ -407,37 +251,6 @@ def test_report_command__prints_the_page(tmp_path: Path) -> None:
     result = CliRunner().invoke(command, [str(tmp_path)], catch_exceptions=False)
     assert result.output == f"{tmp_path / 'report.html'}\n"
     assert (tmp_path / "report.html").is_file()
-
-
-def _luminance(colour: str) -> float:
-    channels = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-def _contrast(one: str, other: str) -> float:
-    low, high = sorted((_luminance(one), _luminance(other)))
-    return (high + 0.05) / (low + 0.05)
-
-
-@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
-def test_style__contrast_reaches_wcag_aa(scheme: int) -> None:
-    # WCAG 2.1, 1.4.3 (text, 4.5) and 1.4.11 (marks, 3)
-    style = (Path(report.__file__).parent / "report.css").read_text(encoding="utf-8")
-    blocks = re.findall(r":root \{(.*?)\}", style, re.DOTALL)
-    colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})\b", blocks[scheme]))
-    for text, ground in (
-        ("ink", "surface"),
-        ("ink", "page"),
-        ("ink", "bar"),
-        ("muted", "surface"),
-        ("muted", "page"),
-        ("warn-ink", "warn-page"),
-        ("bad-ink", "bad-page"),
-    ):
-        assert _contrast(colours[text], colours[ground]) >= 4.5, (text, ground)
-    for mark in ("accent", *(f"s{number}" for number in range(8))):
-        assert _contrast(colours[mark], colours["surface"]) >= 3, mark
 
 
 def test_report__of_regression_has_errors_in_their_unit_and_no_classes(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from robustmm.report.summaries import (
     counted_rows,
     modalities_of,
     name_worst,
-    remarks,
     spread_by_size,
     worst_of,
     worth_of_modalities,
@@ -74,14 +73,6 @@ def test_name_worst__knows_a_degenerate_combination_that_counts_as_chance() -> N
     assert name_worst(found, "f1") == "a degenerate combination, counted as chance"
     found["aggregates"] = {"worst": {"f1": 0.9}}
     assert name_worst(found, "f1") == "a+b"
-
-
-def test_remarks__shorten_a_long_list_of_names() -> None:
-    found = record(row("a", 0.1)) | {"missing_policy": "zero_input", "data": {}}
-    found["degenerate"] = [f"m{place}" for place in range(10)]
-    warning, note = remarks(found, status="done", commit="abc")
-    assert "10 degenerate combinations: m0, m1, m2, m3, m4, m5, m6, m7 and 2 more." in warning.text
-    assert "'zero_input'" in note.text
 
 
 def with_classes(combination: str, score: float, *iou: float | None) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Sections of a page: of each one module, which says what is shown, and one template of the same name."""
