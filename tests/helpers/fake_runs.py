@@ -23,6 +23,8 @@ CONFIG: dict[str, Any] = {
     "evaluation": {"pictures": 6},
     "callbacks": [],
 }
+#: What `write_group` adds to the scores of four seeds.
+GAINS, NOTHING = [0.05, 0.06, 0.04, 0.055], [0.0, 0.0, 0.0, 0.0]
 DIRECTIONS = {"accuracy": "max", "ece": "min"}
 
 
@@ -130,3 +132,15 @@ def write_group(
         made_record = combinations(config, scores, **(record or {}))
         made.append(write_run(root / name / f"s{seed}", config, {"combinations": made_record}))
     return made
+
+
+def reasons(root: Path, **options: Any) -> list[str]:
+    """What `robustmm.report.compare.compare` refuses with."""
+    import pytest  # here, since children that stand in for trainings need none of this
+
+    from robustmm.errors import RobustmmError
+    from robustmm.report.compare import CompareRequest, compare
+
+    with pytest.raises(RobustmmError) as caught:
+        compare(CompareRequest([root], **options))
+    return str(caught.value).splitlines()
