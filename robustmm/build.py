@@ -17,6 +17,7 @@ from robustmm.builder import Builder
 from robustmm.config.capabilities import check_capabilities
 from robustmm.config.schema import RunConfig
 from robustmm.data.collate import Collate
+from robustmm.data.dataset import DataSplits
 from robustmm.data.loaders import PartLoader
 from robustmm.data.parts import Parts, split_parts
 from robustmm.engine.optim import Schedule
@@ -123,6 +124,23 @@ class Assembly:
         return directions_of(self.method.task, self.make_metrics())
 
 
+def read_parts(config: RunConfig, builder: Builder) -> tuple[DataSplits, Parts]:
+    """The data set, and the run's parts of it.
+
+    Raises:
+        DataError: it is missing or breaks its contract.
+    """
+    splits: DataSplits = builder.component("dataset", "dataset", config.data.dataset)()
+    parts = split_parts(
+        splits,
+        seed=config.seed,
+        fraction=config.data.validation.fraction,
+        carve_seed=config.data.validation.seed,
+        modalities=config.data.modalities,
+    )
+    return splits, parts
+
+
 def assemble(config: RunConfig, registry: Registry, *, fit_scalers: bool = True) -> Assembly:
     """Build a run.
 
@@ -136,14 +154,7 @@ def assemble(config: RunConfig, registry: Registry, *, fit_scalers: bool = True)
         DataError: the data set is missing or breaks its contract.
     """
     builder = Builder(registry)
-    splits = builder.component("dataset", "dataset", config.data.dataset)()
-    parts = split_parts(
-        splits,
-        seed=config.seed,
-        fraction=config.data.validation.fraction,
-        carve_seed=config.data.validation.seed,
-        modalities=config.data.modalities,
-    )
+    splits, parts = read_parts(config, builder)
     check_encoder_names(config, [modality.name for modality in splits.modalities])
     task = make_task(config, builder, splits.task, parts.classes)
     if fit_scalers and task.needs_targets:

@@ -34,6 +34,7 @@ COMMANDS = {
         "robustmm.commands.predict:command", "Predict files with a trained run, whatever modalities they have."
     ),
     "export": Row("robustmm.commands.export:command", "Write a trained run as one file: ONNX, or a torch program."),
+    "serve": Row("robustmm.commands.serve:command", "Show predictions on a local page as modalities are taken away."),
     "report": Row("robustmm.commands.report:command", "Write a run's results as one page, report.html."),
     "sweep": Row("robustmm.commands.sweep:command", "Train every combination of configurations, values and seeds."),
     "compare": Row("robustmm.commands.compare:command", "Compare groups of runs over seeds, with paired tests."),

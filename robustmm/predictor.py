@@ -19,12 +19,13 @@ from robustmm.config.load import load_config
 from robustmm.engine.run_folder import RunFolder
 from robustmm.engine.trained import load_selected
 from robustmm.errors import DataError, RobustmmError
+from robustmm.masks import all_combinations
 from robustmm.methods.method import Method
 from robustmm.network import untrained
 from robustmm.plugin_manager import get_plugins
 from robustmm.registry import Registry
 from robustmm.signature import Signature, read_signature
-from robustmm.types import Modality
+from robustmm.types import Combination, Modality
 from robustmm.use.batches import Given, is_batch, refuse_unknown, samples_of
 from robustmm.use.prediction import Prediction as Prediction
 from robustmm.use.prediction import predictions_of
@@ -129,6 +130,24 @@ class Predictor:
         if presence is not None:
             raise DataError("presence is for several samples; leave out what a single sample lacks")
         return next(self.stream([("0" if ids is None else str(ids), given)]))
+
+    def every_combination(
+        self, given: Given, combinations: Sequence[Combination] | None = None, *, id: str = "0"
+    ) -> list[Prediction]:
+        """Predict one sample from each combination of the modalities that it has, with the weights as they are.
+
+        Args:
+            given: See `predict`; read once.
+            combinations: Of what is given; None means all of them, small ones first.
+            id: The sample's name.
+
+        Returns:
+            A prediction per combination; dense ones all have the size of the sample's first map.
+        """
+        whole = self._ready(id, given)
+        chosen = all_combinations(list(whole.values)) if combinations is None else combinations
+        parts = (whole._replace(values={name: whole.values[name] for name in combo}) for combo in chosen)
+        return [prediction for part in parts for prediction in self._predict([part], self._run)]
 
     def stream(self, samples: Iterable[Named]) -> Iterator[Prediction]:
         """Predict named samples in their order, so many at once as ``batch_size`` says, each read when it is needed.

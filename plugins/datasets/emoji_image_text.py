@@ -91,7 +91,7 @@ def build_emoji_image_text(text: Literal["name", "name_keywords"], vocabulary_si
     }
     return DataSplits(
         (
-            Modality("image", "image", (3, SIDE, SIDE), reading=Reading("share")),
+            Modality("image", "image", (3, SIDE, SIDE), unit="0-1", reading=Reading("share")),
             Modality("text", "vector", (vectors.shape[1],), Scaling("none")),
         ),
         "classification",

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from robustmm.build import read_parts
 from robustmm.builder import Builder
 from robustmm.config.load import load_config
 from robustmm.data.collate import Collate
-from robustmm.data.parts import Part, split_parts
+from robustmm.data.parts import Part
 from robustmm.engine.run_folder import RunFolder
 from robustmm.engine.shots import spread_positions
 from robustmm.errors import RobustmmError
@@ -44,14 +45,7 @@ def held_out(folder: RunFolder, registry: Registry) -> HeldOut:
     """The run's test part; it is no error if its data are not there."""
     try:
         config = load_config([folder.config], [], registry).config
-        splits = Builder(registry).component("dataset", "dataset", config.data.dataset)()
-        parts = split_parts(
-            splits,
-            seed=config.seed,
-            fraction=config.data.validation.fraction,
-            carve_seed=config.data.validation.seed,
-            modalities=config.data.modalities,
-        )
+        _, parts = read_parts(config, Builder(registry))
     except RobustmmError as error:
         return HeldOut(None, str(error).splitlines()[0])
     return HeldOut(parts.test)

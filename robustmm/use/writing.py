@@ -21,7 +21,7 @@ from robustmm.masks import combination_name
 from robustmm.report.palette import Bytes, class_colours
 from robustmm.report.pictures import resize, show_classes, show_input
 from robustmm.signature import Signature
-from robustmm.types import VOID
+from robustmm.types import VOID, Modality
 from robustmm.use.batches import Given
 from robustmm.use.prediction import Prediction
 from robustmm.use.values import read_value
@@ -144,14 +144,19 @@ def overlay(prediction: Prediction, given: Given, signature: Signature, colours:
     The picture is grey there, so that its colours are not taken for those of classes.
     """
     assert prediction.map is not None  # of dense prediction alone
-    shown = [one for one in signature.modalities if one.name in prediction.modalities]
-    base = next((one for one in shown if one.shape[0] == 3), shown[0])
+    base = picture_below(prediction, signature)
     value = read_value(given[base.name], base, None)
     size = (prediction.map.shape[0], prediction.map.shape[1])
     below = resize(show_input(base, value.tensor).pixels, size) @ GREY  # (H, W)
     above = show_classes(prediction.map.numpy(), colours).astype(np.float32)
     mixed: Bytes = ((1 - OPACITY) * below[..., None] + OPACITY * above).round().astype(np.uint8)
     return mixed
+
+
+def picture_below(prediction: Prediction, signature: Signature) -> Modality:
+    """What a map is laid over: a colour picture that was shown to the model, else its first map."""
+    shown = [one for one in signature.modalities if one.name in prediction.modalities]
+    return next((one for one in shown if one.shape[0] == 3), shown[0])
 
 
 def _details(prediction: Prediction) -> Mapping[str, Any]:

@@ -228,6 +228,18 @@ def test_predict__dense_comes_back_in_the_size_that_was_given(runs: Callable[...
     assert native.map.shape == (16, 16)
 
 
+def test_every_combination__is_what_remains_as_modalities_are_taken_away(vectors: Predictor) -> None:
+    given = {"m0": np.arange(8.0), "m1": np.ones(8)}
+    predictions = vectors.every_combination(given, id="mine")
+    assert [one.modalities for one in predictions] == [("m0",), ("m1",), ("m0", "m1")]
+    for one in predictions:
+        own = vectors.predict({name: given[name] for name in one.modalities})
+        assert torch.equal(one.logits, own.logits)
+        assert one.id == "mine"
+    (alone,) = vectors.every_combination(given, [("m1",)])
+    assert alone.modalities == ("m1",)
+
+
 def test_predict__is_deterministic_and_leaves_the_model(vectors: Predictor) -> None:
     before = {name: value.clone() for name, value in vectors.method.state_dict().items()}
     first, second = (vectors.predict({"m0": np.ones(8)}).logits for _ in range(2))

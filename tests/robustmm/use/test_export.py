@@ -147,7 +147,9 @@ def test_torch__every_fusion(tmp_path: Path, fusion: str) -> None:
 def test_torch__every_head(tmp_path: Path, head: str) -> None:
     suits = REGISTRY.get("head", head).suits
     form: Form = "dense stagewise" if not suits or "dense" in suits else "global"
-    made, signature = model(tmp_path, "plain", form, head=head)
+    deep = {"encoders": {"default": {"name": "small_cnn", "widths": [4, 8, 8, 8]}}} if head == "fpn" else {}
+    late: Form = "dense late" if deep else form
+    made, signature = model(tmp_path, "plain", late, head=head, **deep)
     assert exported(tmp_path, made, signature, "torch").differences["random"].small
 
 
