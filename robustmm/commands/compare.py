@@ -32,7 +32,7 @@ import click
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Write comparison.json, .csv, .md and .tex into this folder.",
+    help="Write comparison.json, .csv, .md, .tex and the page comparison.html into this folder.",
 )
 def command(
     runs: tuple[Path, ...],
@@ -53,6 +53,7 @@ def command(
     from rich.console import Console
 
     from robustmm.report.compare import CompareRequest, compare, write_comparison
+    from robustmm.report.comparison_page import write_comparison_page
     from robustmm.report.comparison_tables import for_terminal, headline
 
     compared = compare(CompareRequest(runs, protocol, metric, by, splits, reference, test))
@@ -64,5 +65,5 @@ def command(
         console.print(f"{remark['kind']}: {remark['text']}", markup=False, soft_wrap=True)
     console.print(headline(compared), markup=False, soft_wrap=True)
     if out is not None:
-        for path in write_comparison(compared, out):
+        for path in (*write_comparison(compared, out), write_comparison_page(compared, out)):
             console.print(str(path), markup=False, soft_wrap=True)

@@ -5,12 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from robustmm.report.figure import BOTTOM, RIGHT, TOP, WIDTH, Axis, Box, Dot, Figure, Series, Tick, shortened
+from robustmm.report.figure import (
+    BOTTOM,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Axis,
+    Box,
+    Dot,
+    Figure,
+    Series,
+    Tick,
+    left_of_names,
+    shortened,
+)
 from robustmm.report.rendering import amount
 
 ROW_HEIGHT, BAR_HEIGHT = 26, 15
 #: Units that a value at the end of its bar needs.
-ROOM = 74
+ROOM = 84
+#: Letters of a name that fit beside its row.
+NAME_ROOM = 20
 
 
 class BarRow(NamedTuple):
@@ -29,8 +44,8 @@ class BarRow(NamedTuple):
 
 def bar_figure(rows: Sequence[BarRow], title: str, x_label: str) -> Figure:
     """Draw bars on one scale from 0."""
-    names = [shortened(row.name, 22) for row in rows]
-    left = 24 + round(7.2 * max(len(name) for name in names))
+    names = [shortened(row.name, NAME_ROOM) for row in rows]
+    left = left_of_names(names)
     largest = max((row.value or 0.0 for row in rows), default=0.0) or 1.0
     x = Axis(0.0, largest, left, WIDTH - RIGHT - ROOM)
     places = [TOP + ROW_HEIGHT * (place + 0.5) for place in range(len(rows))]

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from robustmm.report.figure import (
     BOTTOM,
     HEIGHT,
+    LETTER,
     RIGHT,
     SMALL_HEIGHT,
     SMALL_RIGHT,
@@ -34,8 +35,8 @@ MOST_POINTS = 240
 LOG_FROM = 30.0
 #: Curves with fewer points than this show them as dots too.
 DOTTED_BELOW = 41
-#: Units between two names beside their curves, and of one letter of a name.
-NAME_STEP, LETTER = 14.0, 6.8
+#: Units between two names beside their curves.
+NAME_STEP = 16.0
 
 
 class Point(NamedTuple):

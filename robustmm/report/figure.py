@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 
 #: Units of the view box. A figure is about as wide as a phone, so that its letters stay readable there.
 WIDTH, HEIGHT = 480, 300
-LEFT, RIGHT, TOP, BOTTOM = 58, 16, 16, 46
+LEFT, RIGHT, TOP, BOTTOM = 58, 16, 20, 46
 #: Of one small figure among many.
 SMALL_WIDTH, SMALL_HEIGHT = 250, 190
 SMALL_LEFT, SMALL_RIGHT = 46, 10
-#: Units of one letter of a tick, and of what stands left of ticks: the axis' name, and without it a margin.
-LETTER, NAMED, BARE = 7.0, 30, 12
+#: Units of one letter at its size on a phone; of what stands left of ticks: the axis' name, or else a margin.
+LETTER, NAMED, BARE = 8.6, 26, 8
 #: Letters of a name that fit beside a row; the table beside the figure has the whole name.
-NAME_LENGTH = 18
+NAME_LENGTH = 16
 #: Colours of the style sheet; further series repeat them.
 STYLES = 8
 
@@ -223,6 +223,11 @@ def left_of(ticks: Sequence[Tick], *, named: bool = True) -> int:
     longest = max((len(tick.label) for tick in ticks), default=0)
     wanted = (NAMED if named else BARE) + 8 + round(LETTER * longest)
     return max(LEFT if named else 0, wanted)
+
+
+def left_of_names(names: Sequence[str]) -> int:
+    """Where a plot begins whose rows have names."""
+    return 14 + round(LETTER * max(map(len, names)))
 
 
 def shortened(name: str, length: int = NAME_LENGTH) -> str:

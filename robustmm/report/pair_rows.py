@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from robustmm.report.figure import BOTTOM, RIGHT, TOP, WIDTH, Dot, Figure, Series, Tick, axis_for, shortened
+from robustmm.report.figure import (
+    BOTTOM,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Dot,
+    Figure,
+    Series,
+    Tick,
+    axis_for,
+    left_of_names,
+    shortened,
+)
 from robustmm.report.tables import number
 
 ROW_HEIGHT = 34
@@ -49,7 +61,7 @@ def pair_figure(rows: Sequence[PairRow], words: PairWords) -> Figure:
     """Rings and dots of what is known, and lines where both are."""
     known = [value for row in rows for value in (row.first, row.second) if value is not None]
     names = [shortened(row.name) for row in rows]
-    left = 24 + round(7.6 * max(len(name) for name in names))
+    left = left_of_names(names)
     x = axis_for(known, left + 8, WIDTH - RIGHT - 8)
     step = CLOSE if len(rows) > MANY_ROWS else ROW_HEIGHT
     places = [TOP + step * (row + 0.5) for row in range(len(rows))]

@@ -26,7 +26,7 @@ def test_compare__shows_tables_and_writes_files(capsys: pytest.CaptureFixture[st
     assert "rgb+depth" in shown
     assert "note: 4 seeds. Intervals of means: percentile bootstrap over seeds, 9999 resamples, seed 0" in shown
     assert "modality_dropout is better than plain in mean by 0.0500 (p 0.001)" in shown
-    assert shown.splitlines()[-1] == "made/comparison.tex"
+    assert shown.splitlines()[-1] == "made/comparison.html"
     assert json.loads(Path("made/comparison.json").read_text())["reference"] == "plain"
 
 

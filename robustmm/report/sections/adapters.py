@@ -17,4 +17,4 @@ def adapter_sections(run: RunFiles) -> Iterator[Section]:
         name = one["adapter"]
         content = {"adapted": one, "changes": changes(one, run.record), "options": flat(one["adapter_options"])}
         title = f"With adapter {name} at test time"
-        yield Section(f"adapter-{name}", title, f"Adapter {name}", "adapters", content)
+        yield Section(f"adapter-{name}", title, f"Adapter {name}", "sections/adapters", content)

@@ -33,7 +33,7 @@ def calibration_sections(run: RunFiles) -> Iterator[Section]:
         "left_out": len(rows) - len(main) - len(others),
         "what": "pixels" if "colours" in run.record else "samples",
     }
-    yield Section("calibration", "Calibration and uncertainty", "Calibration", "calibration", content)
+    yield Section("calibration", "Calibration and uncertainty", "Calibration", "sections/calibration", content)
 
 
 def _main(run: RunFiles, rows: Sequence[Record]) -> dict[str, str]:

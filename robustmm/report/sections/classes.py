@@ -26,7 +26,7 @@ def class_sections(run: RunFiles) -> Iterator[Section]:
         "figure": class_figure(scores, run.record["classes"]),
         "counted": class_scores(run.record) is None,
     }
-    yield Section("classes", "Class by class", "Classes", "classes", content)
+    yield Section("classes", "Class by class", "Classes", "sections/classes", content)
 
 
 def _swatches(record: Mapping[str, Any]) -> list[str]:

@@ -22,4 +22,6 @@ def combination_sections(run: RunFiles) -> Iterator[Section]:
 
 
 def _section(run: RunFiles) -> Section:
-    return Section("combinations", "All combinations", "Combinations", "combinations", {"rows": run.record["rows"]})
+    return Section(
+        "combinations", "All combinations", "Combinations", "sections/combinations", {"rows": run.record["rows"]}
+    )

@@ -67,7 +67,7 @@ def confusion_sections(run: RunFiles) -> Iterator[Section]:
         "many": len(classes) > MOST_CLASSES,
         "what": "pixels" if "colours" in run.record else "samples",
     }
-    yield Section("confusion", "What is taken for what", "Confusion", "confusion", content)
+    yield Section("confusion", "What is taken for what", "Confusion", "sections/confusion", content)
 
 
 def _matrix(name: str, counts: Counts, classes: Sequence[str], complete: str) -> dict[str, Any]:

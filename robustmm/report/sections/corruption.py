@@ -54,7 +54,7 @@ def corruption_sections(run: RunFiles) -> Iterator[Section]:
         "values": values,
         "seed": record["corruption_seed"],
     }
-    yield Section("corruption", "One modality corrupted", "Corruption", "corruption", content)
+    yield Section("corruption", "One modality corrupted", "Corruption", "sections/corruption", content)
 
 
 def _columns(record: Record, modalities: Sequence[str]) -> list[str]:

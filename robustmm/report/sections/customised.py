@@ -25,7 +25,7 @@ def customised_sections(run: RunFiles) -> Iterator[Section]:
         "columns": metrics,
         "figure": customised_figure(rows, metrics[0]) if len(rows) <= MOST_ROWS else None,
     }
-    yield Section("customised", "One model, or one for each combination", "Customised", "customised", content)
+    yield Section("customised", "One model, or one for each combination", "Customised", "sections/customised", content)
 
 
 def customised_figure(rows: Sequence[Record], metric: str) -> Figure:

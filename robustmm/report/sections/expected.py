@@ -14,5 +14,9 @@ def expected_sections(run: RunFiles) -> Iterator[Section]:
     if record is not None:
         columns = [metric for metric in run.metrics if metric in record["rows"][0]["metrics"]]
         yield Section(
-            "expected", "What to expect in use", "Expected", "expected", {"rows": record["rows"], "columns": columns}
+            "expected",
+            "What to expect in use",
+            "Expected",
+            "sections/expected",
+            {"rows": record["rows"], "columns": columns},
         )

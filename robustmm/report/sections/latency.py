@@ -33,7 +33,7 @@ def latency_sections(run: RunFiles) -> Iterator[Section]:
         "repeats": rows[0]["repeats"],
         "figures": _figures(drawn, sizes),
     }
-    yield Section("latency", "Time, work and memory of a prediction", "Latency", "latency", content)
+    yield Section("latency", "Time, work and memory of a prediction", "Latency", "sections/latency", content)
 
 
 def _figures(rows: Sequence[Record], sizes: Sequence[int]) -> list[Figure]:

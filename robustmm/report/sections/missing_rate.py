@@ -45,7 +45,7 @@ def missing_rate_sections(run: RunFiles) -> Iterator[Section]:
         "masks": record["masks"],
         "draws": sorted({point["draws"] for point in points}),
     }
-    yield Section("missing-rate", "Scores by missing rate", "Missing rate", "missing_rate", content)
+    yield Section("missing-rate", "Scores by missing rate", "Missing rate", "sections/missing_rate", content)
 
 
 @dataclass(frozen=True)

@@ -26,4 +26,4 @@ def noise_sections(run: RunFiles) -> Iterator[Section]:
         "columns": metric_columns(points, run.metrics),
         "figure": curve_figure(curves, Plot(f"{run.score} under noise", "strength epsilon", run.score)),
     }
-    yield Section("noise", "Noise on every modality at once", "Noise", "noise", content)
+    yield Section("noise", "Noise on every modality at once", "Noise", "sections/noise", content)

@@ -14,4 +14,4 @@ def picture_sections(run: RunFiles) -> Iterator[Section]:
     """One where a sheet was drawn."""
     sheet = embed_sheet(run.folder / SHEET)
     if sheet is not None:
-        yield Section("pictures", "Pictures", "Pictures", "pictures", {"sheet": sheet})
+        yield Section("pictures", "Pictures", "Pictures", "sections/pictures", {"sheet": sheet})

@@ -19,7 +19,7 @@ class Section:
         name: Its ``id``, unique on the page.
         title: Its heading.
         entry: Its name in the list of sections.
-        template: Of its body, in ``sections/``, without the ending.
+        template: Of its body, as path below ``report/`` without the ending.
         content: Values for the template.
     """
 
@@ -55,5 +55,5 @@ def rendered(section: Section, shared: Mapping[str, Any]) -> RenderedSection:
         shared: Values that every template of the page may use.
     """
     content = {**shared, **section.content, "heading": f"h-{section.name}"}
-    body = render(f"sections/{section.template}.html.jinja", content)
+    body = render(f"{section.template}.html.jinja", content)
     return RenderedSection(section.name, section.title, section.entry, body)

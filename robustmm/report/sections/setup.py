@@ -17,4 +17,4 @@ def setup_sections(run: RunFiles) -> Iterator[Section]:
         "environment": flat(run.environment or {}),
         "masks": flat(masks) if masks else [],
     }
-    yield Section("setup", "Data, configuration, environment", "Setup", "setup", content)
+    yield Section("setup", "Data, configuration, environment", "Setup", "sections/setup", content)

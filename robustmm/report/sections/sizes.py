@@ -18,7 +18,7 @@ def size_sections(run: RunFiles) -> Iterator[Section]:
     if len(rows) > FULL_TABLE:
         spreads = spread_by_size(counted_rows(run.record), run.score)
         content = {"spreads": spreads, "figure": size_figure(rows, spreads, run.score)}
-        yield Section("sizes", "When modalities go missing", "By number present", "sizes", content)
+        yield Section("sizes", "When modalities go missing", "By number present", "sections/sizes", content)
 
 
 def size_figure(rows: Sequence[Row], spreads: Sequence[Spread], metric: str) -> Figure:

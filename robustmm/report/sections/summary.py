@@ -27,7 +27,7 @@ def summary_sections(run: RunFiles) -> Iterator[Section]:
         "others": any(name != COMBINATIONS for name in run.protocols),
     }
     title = f"{headline(words(run.score))} on the {record['split']} part"
-    yield Section("summary", title, "Summary", "summary", content)
+    yield Section("summary", title, "Summary", "sections/summary", content)
 
 
 def _cards(record: Mapping[str, Any]) -> list[dict[str, Any]]:

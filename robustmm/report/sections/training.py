@@ -43,7 +43,7 @@ def training_sections(run: RunFiles) -> Iterator[Section]:
         "progress": progress(run),
         "epochs": len(run.epochs),
     }
-    yield Section("training", "Training", "Training", "training", content)
+    yield Section("training", "Training", "Training", "sections/training", content)
 
 
 def loss_figure(logs: Sequence[Record]) -> Figure | None:

@@ -30,7 +30,7 @@ def worth_sections(run: RunFiles) -> Iterator[Section]:
             "figure": worth_figure(worths, run.score),
             "own_source": _own_source(run.record),
         }
-        yield Section("worth", "What each modality is worth", "Modalities", "worth", content)
+        yield Section("worth", "What each modality is worth", "Modalities", "sections/worth", content)
 
 
 def _own_source(record: Mapping[str, Any]) -> str:

@@ -88,7 +88,7 @@ def test_worth_figure__draws_what_is_known() -> None:
     without, with_it = figure.series
     assert len(without.dots) == len(with_it.dots) == len(figure.bars) == 1
     assert without.dots[0].x < with_it.dots[0].x
-    assert [tick.label for tick in figure.y_ticks] == ["rgb", "a_very_long_modal…"]
+    assert [tick.label for tick in figure.y_ticks] == ["rgb", "a_very_long_mod…"]
     assert figure.height != HEIGHT
     assert figure.left > LEFT
 
