@@ -129,7 +129,8 @@ class Predictor:
             return list(self.stream(_named(samples_of(given, presence, self.modalities), ids)))
         if presence is not None:
             raise DataError("presence is for several samples; leave out what a single sample lacks")
-        return next(self.stream([("0" if ids is None else str(ids), given)]))
+        (only,) = self.stream([("0" if ids is None else str(ids), given)])
+        return only
 
     def every_combination(
         self, given: Given, combinations: Sequence[Combination] | None = None, *, id: str = "0"

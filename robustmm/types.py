@@ -53,11 +53,14 @@ class Reading:
         resize: How a map is brought to another size: ``area`` averages where it shrinks and is bilinear where it
             grows; ``bilinear`` is smoothed where it shrinks; ``nearest`` makes up no value.
         recording: What makes a spectrogram of a recording; None where that is not known.
+        prepared: What the data set does to pictures or recordings beside, in words. Then they are not read, since they
+            would be read wrong, and values are given as arrays; empty where it does nothing more.
     """
 
     pixels: Literal["stored", "share"] = "stored"
     resize: Literal["area", "bilinear", "nearest"] = "area"
     recording: LogMel | None = None
+    prepared: str = ""
 
 
 @dataclass(frozen=True)

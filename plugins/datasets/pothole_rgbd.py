@@ -19,7 +19,18 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
-from robustmm import Augmentation, Component, DataError, DataSplits, Modality, Options, Scaling, Track, hookimpl
+from robustmm import (
+    Augmentation,
+    Component,
+    DataError,
+    DataSplits,
+    Modality,
+    Options,
+    Reading,
+    Scaling,
+    Track,
+    hookimpl,
+)
 
 from ._cells import Unreadable
 from ._files import Array, locate
@@ -67,6 +78,10 @@ class PotholeOptions(Options):
         return
 
 
+#: What `read_centred` does, for users of a trained run.
+CENTRED = f"less the median of the frame's valid pixels, {NO_DISPARITY:g} where a pixel is 0"
+
+
 def read_centred(path: Path) -> Array:
     """Disparity less the median of the frame's valid pixels, (H, W) float32; `NO_DISPARITY` where there is none.
 
@@ -90,7 +105,14 @@ def build_pothole_rgbd(
     """
     folder = locate(root, NAME, ["splits.json"], OBTAIN)
     invalid, read = (NO_DISPARITY, read_centred) if centre_disparity else (0.0, read_depth)
-    disparity = Modality("disparity", "image", (1, *size), Scaling(invalid=invalid), "1/65535 of the frame's range")
+    disparity = Modality(
+        "disparity",
+        "image",
+        (1, *size),
+        Scaling(invalid=invalid),
+        "1/65535 of the frame's range",
+        Reading(resize="nearest", prepared=CENTRED if centre_disparity else ""),
+    )
     columns = (
         Column(Modality("rgb", "image", (3, *size), unit="0-255"), "rgb", read_colour, "colour"),
         Column(disparity, "disparity", read, "exact"),

@@ -161,6 +161,7 @@ def show_run(folder: RunFolder) -> None:
         ("results", folder.results),
         ("tables", folder.path / "eval" / "combinations.csv"),
         ("predictions", folder.path / "eval" / "predictions.npz"),
+        ("model card", folder.checkpoints / "MODEL_CARD.md"),
         ("tensorboard", folder.path / "tb"),
     ):
         if path.exists():

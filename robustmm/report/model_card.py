@@ -111,6 +111,8 @@ def _scaling(modality: Modality) -> str:
         words.append(f"{scaling.invalid:g} means not measured")
     if modality.reading.pixels == "share":
         words.append("whole numbers of pictures are shares of their largest")
+    if modality.reading.prepared:
+        words.append(f"given as arrays: {modality.reading.prepared}")
     return "; ".join(words)
 
 

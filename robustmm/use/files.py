@@ -27,7 +27,7 @@ SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 def suffixes_of(modality: Modality) -> tuple[str, ...]:
     """File types that a modality is read from."""
     extra = {"vector": TABLES, "sequence": (), "image": PICTURES, "spectrogram": RECORDINGS}
-    return (*ARRAYS, *extra[modality.kind])
+    return ARRAYS if modality.reading.prepared else (*ARRAYS, *extra[modality.kind])
 
 
 def read_file(path: Path, modality: Modality, place: str) -> Array | Image.Image:
@@ -43,7 +43,7 @@ def read_file(path: Path, modality: Modality, place: str) -> Array | Image.Image
     if suffix not in suffixes_of(modality):
         raise DataError(
             f"{place}: a modality of kind {modality.kind} is read from "
-            f"{', '.join(suffixes_of(modality))}, not from '{suffix}'"
+            f"{', '.join(suffixes_of(modality))}, not from '{suffix}'{why_arrays(modality)}"
         )
     if suffix in ARRAYS:
         return read_array(path, place)
@@ -52,6 +52,12 @@ def read_file(path: Path, modality: Modality, place: str) -> Array | Image.Image
     if suffix in RECORDINGS:
         return read_recording(path, modality, place)
     return read_table(path, place)
+
+
+def why_arrays(modality: Modality) -> str:
+    """Why pictures or recordings of a modality are not read; empty where they are."""
+    prepared = modality.reading.prepared
+    return f": the data set makes other values of files ({prepared}); give these as an array" if prepared else ""
 
 
 def read_array(path: Path, place: str) -> Array:

@@ -125,7 +125,7 @@ function renderPrediction(found) {
 
 function labelParts(found) {
   const verdict = found.right === null ? "" : found.right ? " right" : " wrong";
-  const parts = [element("p", { class: `answer${verdict}` }, found.label)];
+  const parts = [element("p", { class: `answer${verdict}` }, found.label || "not finite")];
   if (sample.target) {
     const words = found.right ? "as labelled" : `labelled ${sample.target.label}`;
     parts.push(element("p", { class: "muted" }, words));
@@ -216,6 +216,7 @@ function resultCells(one) {
   }
   if (continuous) return one.values.map(([, value, scale]) => element("td", {}, `${plain(value)}${scale ? ` ± ${plain(scale)}` : ""}`));
   const verdict = one.right === null ? "" : one.right ? "right" : "wrong";
+  if (!one.label) return [element("td", {}, "not finite"), element("td", {}, "-")];
   const value = one.bars[0][1];
   return [element("td", { class: verdict }, one.label), element("td", {}, track(value), percent(value))];
 }

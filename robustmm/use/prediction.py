@@ -24,7 +24,7 @@ class Prediction:
         modalities: What was shown to the model, in column order.
         logits: (C,), or (C, H, W) of dense prediction; of regression standardised, see `robustmm.RegressionTask`.
         classes: Class names; of regression the names of the quantities.
-        label: Name of the most probable class; None in dense prediction and regression.
+        label: Name of the most probable class; None where logits are not finite, in dense prediction and regression.
         probabilities: (C,) or (C, H, W), adding up to 1; None in regression.
         map: (H, W) int64, the most probable class of each pixel, `robustmm.VOID` where logits are not finite; None
             where the prediction is not dense.
@@ -79,7 +79,7 @@ def _classes(method: Method, logits: Tensor) -> list[dict[str, object]]:
     if method.task.dense:
         maps = best.masked_fill(best < 0, VOID)
         return [{"map": own, "probabilities": shares} for own, shares in zip(maps, probabilities, strict=True)]
-    names = [*method.task.classes, "not finite"]
+    names = [*method.task.classes, None]  # -1, where logits are not finite, is the last
     return [
         {"label": names[place], "probabilities": shares}
         for place, shares in zip(best.tolist(), probabilities, strict=True)

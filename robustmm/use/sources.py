@@ -9,7 +9,7 @@ from pathlib import Path
 from robustmm.errors import DataError, did_you_mean
 from robustmm.types import Modality
 from robustmm.use.batches import Given
-from robustmm.use.files import suffixes_of
+from robustmm.use.files import suffixes_of, why_arrays
 
 #: A sample's name and what is given of it.
 Named = tuple[str, Given]
@@ -69,6 +69,7 @@ def _by_stem(folder: Path, modality: Modality) -> dict[str, Path]:
     if not found:
         raise DataError(
             f"{modality.name}: {folder} holds no file of a type that is read: {', '.join(suffixes_of(modality))}"
+            f"{why_arrays(modality)}"
         )
     return found
 

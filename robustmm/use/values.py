@@ -15,7 +15,7 @@ from torch import Tensor
 from robustmm.data.transforms import Augmentation, JointTransform
 from robustmm.errors import DataError
 from robustmm.types import Modality
-from robustmm.use.files import picture_array, read_file, read_numbers
+from robustmm.use.files import picture_array, read_file, read_numbers, why_arrays
 
 Array = NDArray[Any]
 #: Where the channels of a map stand; ``auto`` looks which axis is as long as the modality has channels.
@@ -56,7 +56,7 @@ def read_value(
     if isinstance(given, str | Path):
         given = _from_text(given, modality, place)
     if isinstance(given, Image.Image):
-        _expect_map(modality, place, "a picture")
+        _expect_picture(modality, place)
         values = picture_array(given, modality.shape[0], place)
         order = "last"
     else:
@@ -75,9 +75,11 @@ def _from_text(given: str | Path, modality: Modality, place: str) -> Array | Ima
     return read_file(path, modality, place)
 
 
-def _expect_map(modality: Modality, place: str, given: str) -> None:
-    if len(modality.shape) != 3:
-        raise DataError(f"{place}: got {given}; expected a {modality.kind} of shape {modality.shape}")
+def _expect_picture(modality: Modality, place: str) -> None:
+    if modality.kind != "image" or modality.reading.prepared:
+        raise DataError(
+            f"{place}: got a picture; expected a {modality.kind} of shape {modality.shape}{why_arrays(modality)}"
+        )
 
 
 def _numbers(given: Any, place: str) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +16,12 @@ from used_runs import DENSE, PHOTO, evaluated, train_run
 from wav_files import wav_bytes
 
 import robustmm
-from robustmm import CheckpointError, ConfigError, DataError, Predictor, RobustmmError
+from robustmm import ArrayDataset, CheckpointError, ConfigError, DataError, Predictor, RobustmmError
+from robustmm.build import assemble
+from robustmm.config.load import load_config
+from robustmm.data.parts import Part
 from robustmm.data.transforms import Augmentation, JointTransform
+from robustmm.plugin_manager import get_plugins
 
 IMAGES = {
     "data": {"dataset": {"name": "synthetic", "modalities": 2, "samples": 16, "size": 8, "kind": "image"}},
@@ -240,6 +245,37 @@ def test_every_combination__is_what_remains_as_modalities_are_taken_away(vectors
     assert alone.modalities == ("m1",)
 
 
+def test_predict__logits_that_are_not_finite_are_no_class(runs: Callable[..., Path]) -> None:
+    folder = runs("vectors")
+    predictor = robustmm.load(folder, device="cpu")
+    for parameter in predictor.method.head.parameters():
+        parameter.data[0] = float("nan")
+    one = predictor.predict({"m0": np.ones(8)})
+    assert one.label is one.probability is None
+    assert one.top(3) == []
+    dense = robustmm.load(runs("dense", **DENSE), device="cpu")
+    for parameter in dense.method.head.parameters():
+        parameter.data[0] = float("nan")
+    maps = dense.predict({"m0": picture()}).map
+    assert maps is not None
+    assert set(maps.unique().tolist()) == {robustmm.VOID}
+
+
+def test_signature__knows_where_test_samples_are_larger(runs: Callable[..., Path]) -> None:
+    folder = runs("dense", **DENSE)
+    registry = get_plugins().registry
+    assembly = assemble(load_config([folder / "config.yaml"], [], registry).config, registry, fit_scalers=False)
+    assert assembly.signature().sizes == {}
+    larger = ArrayDataset({"m0": torch.zeros(2, 3, 16, 12)}, torch.zeros(2, 16, 12, dtype=torch.int64), ["a", "b"])
+    parts = dataclasses.replace(assembly.parts, test=Part(larger, range(2)))
+    signature = dataclasses.replace(assembly, parts=parts).signature()
+    assert signature.sizes == {"m0": (16, 12), "m1": (16, 12)}
+    predictor = Predictor(assembly.method, signature, torch.device("cpu"), batch_size=2)
+    given = picture((3, 16, 12))
+    unchanged = Predictor(assembly.method, signature, torch.device("cpu"), batch_size=2, resize=False)
+    assert torch.equal(predictor.predict({"m1": given}).logits, unchanged.predict({"m1": given}).logits)
+
+
 def test_predict__is_deterministic_and_leaves_the_model(vectors: Predictor) -> None:
     before = {name: value.clone() for name, value in vectors.method.state_dict().items()}
     first, second = (vectors.predict({"m0": np.ones(8)}).logits for _ in range(2))
@@ -334,6 +370,22 @@ def test_predict__depth_keeps_holes_and_reads_16_bits(tmp_path: Path) -> None:
     assert set(value.tensor.flatten().tolist()) <= {0.0, 1000.0, 2000.0, 40000.0}
     holes = np.array([[np.nan, 5.0], [5.0, 5.0]], np.float32)
     assert read_value(holes, modality, (2, 2)).tensor[0, 0, 0] == 0
+
+
+def test_read_value__pictures_that_a_data_set_prepares_are_not_read(tmp_path: Path) -> None:
+    from robustmm.use.values import read_value
+
+    image = Image.fromarray(np.ones((4, 4), np.uint8))
+    image.save(tmp_path / "a.png")
+    np.save(tmp_path / "a.npy", np.ones((4, 4), np.float32))
+    reading = robustmm.Reading(prepared="less the median")
+    modality = robustmm.Modality("depth", "image", (1, 4, 4), reading=reading)
+    for given in (image, tmp_path / "a.png"):
+        with pytest.raises(
+            DataError, match=r"the data set makes other values of files \(less the median\); give these"
+        ):
+            read_value(given, modality, None)
+    assert read_value(tmp_path / "a.npy", modality, None).tensor.sum() == 16
 
 
 def test_read_value__recordings_become_the_spectrograms_of_training(tmp_path: Path) -> None:
