@@ -33,6 +33,7 @@ def command(
     from robustmm.commands.pool_progress import raise_if_failed, run_locally
     from robustmm.plugin_manager import get_plugins, plugins_dirs
     from robustmm.report.comparison_tables import rich_table
+    from robustmm.report.html import write_report
     from robustmm.report.results import write_protocol
     from robustmm.sweep.customised import CUSTOMISED, CustomiseRequest, customised_record, plan_customised
     from robustmm.sweep.pool import locked
@@ -60,6 +61,7 @@ def command(
     if not console.is_terminal:
         console.width = 160  # a pipe has no edge to wrap at
     console.print(rich_table(customised_table(record)))
+    click.echo(f"report      {write_report(folder)}")
     click.echo(f"results     {folder / 'results.json'}")
 
 

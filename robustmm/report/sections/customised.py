@@ -23,6 +23,8 @@ def customised_sections(run: RunFiles) -> Iterator[Section]:
     content = {
         "rows": rows,
         "columns": metrics,
+        "means": record["means"],
+        "recipe": record["customised"],
         "figure": customised_figure(rows, metrics[0]) if len(rows) <= MOST_ROWS else None,
     }
     yield Section("customised", "One model, or one for each combination", "Customised", "sections/customised", content)

@@ -306,16 +306,26 @@ def test_customised__differences_are_those_of_the_results(tmp_path: Path) -> Non
             "difference": {"accuracy": gain, "auroc": 0.05},
             "run": f"customised/{name}",
             "samples": 100,
+            "degenerate": name == "depth",
         }
         for name, gain in (("rgb", 0.125), ("depth", -0.25), ("rgb+depth", 0.0))
     ]
     record = make_record(["rgb", "depth"])
-    page = page_of(tmp_path, record, customised={**record, "rows": rows})
+    means = {part: dict(rows[0][part]) for part in ("unified", "customised", "difference")}
+    more = {"means": means, "customised": {"method": "plain", "balancer": "none", "overrides": ["train.epochs=3"]}}
+    page = page_of(tmp_path, record, customised={**record, **more, "rows": rows})
     (table,) = page.find("table", id="customised-table")
     for line, row in zip(rows_of(table), rows, strict=True):
-        assert numbers(line) == [0.5, row["customised"]["accuracy"], *row["difference"].values(), 100]
+        assert numbers(line) == [0.5, row["customised"]["accuracy"], row["difference"]["accuracy"], 100]
     (overview,) = page.find("tr", data_protocol="customised")
     assert value_of(overview.find("td")[1]) == -0.25
+    (mean,) = table.find("tr", data_aggregate="mean")
+    assert numbers(mean) == [0.5, 0.625, 0.125]
+    (others,) = page.find("table", id="customised-others")
+    assert [numbers(row) for row in rows_of(others)] == [[0.75, 0.8, 0.05]] * 3
+    said = page.find("section", id="customised")[0].text
+    assert "with method plain and train.epochs=3" in said
+    assert table.find("tr", data_combination="depth")[0].find("th")[0].text == "depth degenerate"
     assert "customised/depth" in page.find("section", id="customised")[0].text
 
 
