@@ -79,7 +79,7 @@ def _input(modality: Modality, given: Given) -> dict[str, Any]:
     return {**about, "given": True, "lines": [drawn(line) for line in tensor.reshape(-1, tensor.shape[-1])]}
 
 
-def drawn(values: Tensor) -> list[float]:
+def drawn(values: Tensor) -> list[float | None]:
     """At most `DRAWN` numbers, averages of neighbours where there are more."""
     pooled = torch.nn.functional.adaptive_avg_pool1d(values.float()[None], min(DRAWN, len(values)))[0]
     return [rounded(value) for value in pooled.tolist()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -13,7 +14,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-import torch
 from PIL import Image
 
 from robustmm.errors import RobustmmError
@@ -47,18 +47,18 @@ def row_of(prediction: Prediction, top: int) -> dict[str, Any]:
     else:
         word = "probability" if prediction.map is None else "share"
         best = prediction.top(top) if prediction.map is None else shares(prediction)[:top]
-        best += [("", float("nan"))] * (min(top, len(prediction.classes)) - len(best))
+        best += [("", math.nan)] * (min(top, len(prediction.classes)) - len(best))
         for place, (name, value) in enumerate(best):
             suffix = "" if place == 0 else f"_{place + 1}"
-            row |= {f"label{suffix}": name, f"{word}{suffix}": rounded(value) if name else None}
+            row |= {f"label{suffix}": name, f"{word}{suffix}": rounded(value)}
     if prediction.uncertainty is not None:
         row["uncertainty"] = rounded(float(prediction.uncertainty.mean()))
     return row
 
 
-def rounded(value: float) -> float:
-    """Six significant digits: more are noise of float32."""
-    return float(f"{value:.6g}")
+def rounded(value: float) -> float | None:
+    """Six significant digits, as more are noise of float32; None for what is not finite, which JSON does not have."""
+    return float(f"{value:.6g}") if math.isfinite(value) else None
 
 
 def shares(prediction: Prediction) -> list[tuple[str, float]]:
@@ -165,10 +165,8 @@ def _details(prediction: Prediction) -> Mapping[str, Any]:
     if prediction.map is not None:
         details["shares"] = {name: rounded(value) for name, value in shares(prediction)}
     elif prediction.probabilities is not None:
-        finite = torch.nan_to_num(prediction.probabilities).tolist()
-        details["probabilities"] = {
-            name: rounded(value) for name, value in zip(prediction.classes, finite, strict=True)
-        }
+        values = zip(prediction.classes, prediction.probabilities.tolist(), strict=True)
+        details["probabilities"] = {name: rounded(value) for name, value in values}
     return details
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from used_runs import DENSE, train_run
 
@@ -107,6 +108,17 @@ def test_predict__dense_maps_have_the_pictures_size(dense: str) -> None:
         assert labels.shape == (12, 10)
         assert np.array(Image.open(Path("out", row["overlay"]))).shape == (12, 10, 3)
         assert float(row["share"]) == pytest.approx(np.bincount(labels.flatten()).max() / labels.size, rel=1e-5)
+
+
+def test_predict__logits_that_are_not_finite_leave_valid_json(vectors: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    forward = torch.nn.Linear.forward
+    monkeypatch.setattr(torch.nn.Linear, "forward", lambda self, x: forward(self, x) * float("nan"))
+    assert run(["predict", vectors, "--input", "m0=1 1 1 1 1 1 1 1", "-o", "out", "--top", "2"]) == 0
+    text = Path("out/predictions.jsonl").read_text(encoding="utf-8")
+    line = json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
+    assert line["label"] == ""
+    assert line["probability"] is line["uncertainty"] is None
+    assert table(Path("out"))[0]["probability"] == ""
 
 
 def test_predict__names_of_samples_become_names_of_files(dense: str) -> None:
