@@ -9,7 +9,6 @@ from typing import NamedTuple
 from robustmm.report.figure import (
     BOTTOM,
     HEIGHT,
-    LETTER,
     RIGHT,
     SMALL_HEIGHT,
     SMALL_RIGHT,
@@ -26,6 +25,7 @@ from robustmm.report.figure import (
     left_of,
     path_through,
     shortened,
+    width_of,
 )
 from robustmm.report.tables import number
 
@@ -124,7 +124,7 @@ def _sides(drawn: Curves, plot: Plot, y_ticks: Sequence[Tick]) -> tuple[int, int
     """Left and right end of the plot."""
     if plot.small:
         return left_of(y_ticks, named=False), SMALL_WIDTH - SMALL_RIGHT
-    beside = 8 + LETTER * max(len(shortened(name)) for name in drawn) if plot.names_beside else 0
+    beside = 8 + max(width_of(shortened(name)) for name in drawn) if plot.names_beside else 0
     return left_of(y_ticks), WIDTH - RIGHT - round(beside)
 
 

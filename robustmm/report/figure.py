@@ -12,8 +12,11 @@ LEFT, RIGHT, TOP, BOTTOM = 58, 16, 20, 46
 #: Of one small figure among many.
 SMALL_WIDTH, SMALL_HEIGHT = 250, 190
 SMALL_LEFT, SMALL_RIGHT = 46, 10
-#: Units of one letter at its size on a phone; of what stands left of ticks: the axis' name, or else a margin.
-LETTER, NAMED, BARE = 8.6, 26, 8
+#: Units of a letter at its size on a phone, of wide and of narrow ones, in the widest of the usual fonts.
+LETTER, WIDE, NARROW = 9.0, 13.6, 5.5
+WIDE_LETTERS, NARROW_LETTERS = frozenset("mwMW+@%…"), frozenset("ijltfrI.,:;'|()[] -")
+#: Units of what stands left of ticks: the axis' name, or else a margin.
+NAMED, BARE = 26, 8
 #: Letters of a name that fit beside a row; the table beside the figure has the whole name.
 NAME_LENGTH = 16
 #: Colours of the style sheet; further series repeat them.
@@ -220,14 +223,19 @@ def _decades(low: float, high: float) -> list[float]:
 
 def left_of(ticks: Sequence[Tick], *, named: bool = True) -> int:
     """Where a plot begins so that the ticks of its vertical axis, and the axis' name, have room."""
-    longest = max((len(tick.label) for tick in ticks), default=0)
-    wanted = (NAMED if named else BARE) + 8 + round(LETTER * longest)
+    longest = max((width_of(tick.label) for tick in ticks), default=0)
+    wanted = (NAMED if named else BARE) + 8 + round(longest)
     return max(LEFT if named else 0, wanted)
 
 
 def left_of_names(names: Sequence[str]) -> int:
     """Where a plot begins whose rows have names."""
-    return 14 + round(LETTER * max(map(len, names)))
+    return 14 + round(max(map(width_of, names)))
+
+
+def width_of(text: str) -> float:
+    """Units that a text needs."""
+    return sum(WIDE if letter in WIDE_LETTERS else NARROW if letter in NARROW_LETTERS else LETTER for letter in text)
 
 
 def shortened(name: str, length: int = NAME_LENGTH) -> str:

@@ -160,6 +160,11 @@ def test_reliability__columns_dots_and_gaps_of_the_bins_that_have_something() ->
     )
 
 
+def test_rows__names_of_wide_letters_get_more_room() -> None:
+    wide, narrow = (bar_figure([BarRow(name, 1.0, "1")], "t", "ms").left for name in ("m0+m1+m2", "illitfil"))
+    assert wide > narrow + 20
+
+
 def test_bars__begin_at_zero_and_share_a_scale() -> None:
     figure = bar_figure([BarRow("rgb", 2.0, "2 ms"), BarRow("depth", 1.0, "1 ms"), BarRow("x", None, "-")], "t", "ms")
     widths = [box.width for box in figure.boxes]
