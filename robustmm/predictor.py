@@ -19,7 +19,7 @@ from robustmm.config.load import load_config
 from robustmm.engine.run_folder import RunFolder
 from robustmm.engine.trained import load_selected
 from robustmm.errors import DataError, RobustmmError
-from robustmm.masks import all_combinations
+from robustmm.masks import all_combinations, combination_name
 from robustmm.methods.method import Method
 from robustmm.network import untrained
 from robustmm.plugin_manager import get_plugins
@@ -144,9 +144,15 @@ class Predictor:
 
         Returns:
             A prediction per combination; dense ones all have the size of the sample's first map.
+
+        Raises:
+            DataError: see `predict`, or a combination has a modality that is not given.
         """
         whole = self._ready(id, given)
         chosen = all_combinations(list(whole.values)) if combinations is None else combinations
+        for combo in chosen:
+            if not set(combo) <= set(whole.values) or not combo:
+                raise DataError(f"combination '{combination_name(combo)}': given are {', '.join(whole.values)}")
         parts = (whole._replace(values={name: whole.values[name] for name in combo}) for combo in chosen)
         return [prediction for part in parts for prediction in self._predict([part], self._run)]
 

@@ -243,6 +243,8 @@ def test_every_combination__is_what_remains_as_modalities_are_taken_away(vectors
         assert one.id == "mine"
     (alone,) = vectors.every_combination(given, [("m1",)])
     assert alone.modalities == ("m1",)
+    with pytest.raises(DataError, match=r"combination 'm0\+m1': given are m0"):
+        vectors.every_combination({"m0": np.ones(8)}, [("m0", "m1")])
 
 
 def test_predict__logits_that_are_not_finite_are_no_class(runs: Callable[..., Path]) -> None:
