@@ -29,7 +29,10 @@ COMMANDS = {
     "train": Row(
         "robustmm.commands.train:command", "Train a model and evaluate it on every combination of modalities."
     ),
-    "evaluate": Row("robustmm.commands.evaluate:command", "Measure a trained run: combinations, missing rates, corruptions, calibration, latency."),
+    "evaluate": Row(
+        "robustmm.commands.evaluate:command",
+        "Measure a trained run: combinations, missing rates, corruptions, calibration, latency.",
+    ),
     "predict": Row(
         "robustmm.commands.predict:command", "Predict files with a trained run, whatever modalities they have."
     ),
