@@ -13,6 +13,8 @@ from robustmm.report.summaries import ClassScores, class_scores, largest_of
 
 #: More classes than this are drawn in the table alone.
 MOST_DRAWN = 48
+#: Columns of a table that stands beside the figure, and letters of their names.
+NARROW_COLUMNS, NARROW_NAME = 4, 14
 
 
 def class_sections(run: RunFiles) -> Iterator[Section]:
@@ -23,10 +25,17 @@ def class_sections(run: RunFiles) -> Iterator[Section]:
     content = {
         "class_scores": scores,
         "swatches": _swatches(run.record),
+        "narrow": _narrow(scores),
         "figure": class_figure(scores, run.record["classes"]),
         "counted": class_scores(run.record) is None,
     }
     yield Section("classes", "Class by class", "Classes", "sections/classes", content)
+
+
+def _narrow(scores: ClassScores) -> bool:
+    """Whether the table fits beside the figure."""
+    columns = len(scores.rows[0]) * len(scores.columns)
+    return columns <= NARROW_COLUMNS and max(map(len, scores.columns)) <= NARROW_NAME
 
 
 def _swatches(record: Mapping[str, Any]) -> list[str]:

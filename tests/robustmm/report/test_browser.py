@@ -22,7 +22,10 @@ from robustmm.report.html import write_report
 BROWSER = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
 )
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="needs Chromium on the PATH")
+pytestmark = [
+    pytest.mark.skipif(BROWSER is None, reason="needs Chromium on the PATH"),
+    pytest.mark.xdist_group("browser"),  # one browser for all of them
+]
 #: Widths in pixels: a phone, a desk.
 WIDTHS = (390, 1280)
 #: Loads each page at each width, sorts its tables, and writes down what it sees.

@@ -19,6 +19,7 @@ from robustmm.plugin_manager import set_plugins_dirs
 from robustmm.protocols.listing import PROTOCOLS
 from robustmm.report.sections.confusion import LISTED, MOST_CLASSES
 
+pytestmark = pytest.mark.xdist_group("report_sections")  # one run for all of them
 CHANGES: dict[str, Any] = {
     "data": {"dataset": {"name": "synthetic", "modalities": 3, "samples": 48, "size": 8, "noise": 0.6}},
     "method": "modality_dropout",
