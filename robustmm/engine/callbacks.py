@@ -44,7 +44,7 @@ class Callback:
         """After every optimiser step; must be cheap."""
 
     def on_log(self, step: int, record: Mapping[str, float]) -> None:
-        """Every ``train.log_every`` steps: loss terms, learning rate, samples per second, balancer's own scores."""
+        """Every ``train.log_every`` steps: loss terms, learning rate, samples per second."""
 
     def on_epoch_end(self, epoch: int, step: int, record: Mapping[str, Any]) -> None:
         """After validation: scores by name such as ``validation/mean/accuracy``."""
