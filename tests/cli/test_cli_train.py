@@ -30,15 +30,18 @@ EAGER = {
 }
 FILES = {
     "DONE",
+    "checkpoints/MODEL_CARD.md",
     "checkpoints/best.json",
     "checkpoints/best.safetensors",
     "checkpoints/last.json",
     "checkpoints/last.safetensors",
+    "checkpoints/model.json",
     "config.source/0-tiny.yaml",
     "config.yaml",
     "env.json",
     "eval/combinations.csv",
     "eval/combinations.json",
+    "eval/predictions.npz",
     "metrics.jsonl",
     "report.html",
     "results.json",
