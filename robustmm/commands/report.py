@@ -16,9 +16,11 @@ import click
 )
 def command(folder: Path, tables: Path | None) -> None:
     """Write report.html of RUN from its results, and print where it is."""
+    from robustmm.engine.run_folder import RunFolder
     from robustmm.report.exported_tables import write_tables
     from robustmm.report.html import write_report
 
+    RunFolder(folder).require()
     click.echo(write_report(folder))
     if tables is not None:
         for path in write_tables(folder, tables):

@@ -48,3 +48,8 @@ def test_compare__damaged_results_say_what_to_do(capsys: pytest.CaptureFixture[s
     Path("runs/plain/s0/results.json").write_text("{")
     assert run(["compare", "runs"]) == 2
     assert "runs/plain/s0/results.json is damaged" in capsys.readouterr().err
+
+
+def test_report__of_a_folder_without_a_run_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["report", "runs"]) == 2
+    assert capsys.readouterr().err == "runs is no run folder: it has no config.yaml\n"
