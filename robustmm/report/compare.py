@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,7 @@ def compare(request: CompareRequest) -> dict[str, Any]:
     Raises:
         RobustmmError: every reason why the runs must not be compared.
     """
+    request = replace(request, protocol=_known_protocol(request.protocol))
     runs = _read(request)
     _require_protocol(runs, request.protocol)
     layout = layout_of(request.protocol)
@@ -108,13 +109,19 @@ def _read(request: CompareRequest) -> list[FinishedRun]:
     return runs
 
 
+def _known_protocol(given: str) -> str:
+    """The protocol as results name it; ``missing_rate`` is ``missing-rate``."""
+    for name in (given, given.replace("_", "-")):
+        if layout_of(name) is not None:
+            return name
+    raise RobustmmError(
+        f"--protocol {given}: not one that is compared over seeds{did_you_mean(given, LAYOUTS) or '.'} "
+        f"Known: {', '.join(LAYOUTS)}, and {COMBINATIONS}-ADAPTER"
+    )
+
+
 def _require_protocol(runs: Sequence[FinishedRun], protocol: str) -> None:
-    """Every run has it, and it is one that can be compared."""
-    if layout_of(protocol) is None:
-        raise RobustmmError(
-            f"--protocol {protocol}: not one that is compared over seeds{did_you_mean(protocol, LAYOUTS)}. "
-            f"Known: {', '.join(LAYOUTS)}, and {COMBINATIONS}-ADAPTER"
-        )
+    """Every run has it."""
     lacking = [
         f"{run.path} has no results of protocol '{protocol}' (it has {', '.join(run.protocols) or 'none'}); run "
         f"`robustmm evaluate {run.path} --protocol {protocol}`"
@@ -134,7 +141,7 @@ def _reference_first(groups: Sequence[Group], reference: str | None) -> list[Gro
         labels = [group.label for group in groups]
         what = "names several groups" if chosen else "is no group"
         known = ", ".join(labels)
-        raise RobustmmError(f"--reference {reference}: {what}{did_you_mean(reference, labels)}. Known: {known}")
+        raise RobustmmError(f"--reference {reference}: {what}{did_you_mean(reference, labels) or '.'} Known: {known}")
     return [chosen[0], *(group for group in groups if group is not chosen[0])]
 
 

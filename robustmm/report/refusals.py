@@ -14,6 +14,7 @@ from robustmm.report.runs import FinishedRun, replicate_texts, under
 FEWEST_SEEDS = 3
 #: Keys that make scores incomparable where they differ, unless ``--by`` says that they are what is compared.
 PROTECTED = ("data.dataset", "data.modalities", "data.validation", "model.missing_policy")
+DATASET = "data.dataset.name"
 #: What a record says of how a protocol was run.
 SETTINGS = ("adapter", "adapter_options", "corruption_seed", "severities", "split")
 #: Examples in one sentence.
@@ -34,11 +35,27 @@ def refusals(
         metric: That was asked for; None means each run's main score.
         by: Keys that were named as what is compared.
     """
+    found = list(_unknown_keys(groups, by)) or list(_datasets(groups, by))
+    if found:  # everything else would follow from these
+        return found
     found = [*_seeds(groups), *_recipes(groups, by), *_scores(groups, protocol, metric)]
     if not found:  # what follows compares run with run, which needs equal seeds and one score
         found += _records(groups, protocol, by)
         found += _points(groups, protocol, layout)
     return found
+
+
+def _unknown_keys(groups: Sequence[Group], by: Sequence[str]) -> Iterator[str]:
+    known = dict.fromkeys(key for group in groups for key in group.runs[0].recipe)
+    for name in by:
+        if not any(under(key, [name]) for key in known):
+            yield f"--by {name}: the runs' configurations have no such key{did_you_mean(name, known)}"
+
+
+def _datasets(groups: Sequence[Group], by: Sequence[str]) -> Iterator[str]:
+    names = dict.fromkeys(str(group.runs[0].recipe.get(DATASET, "not given")) for group in groups)
+    if len(names) > 1 and not under(DATASET, by):
+        yield f"different data sets do not compare: {', '.join(names)}; give runs of one of them"
 
 
 def _seeds(groups: Sequence[Group]) -> Iterator[str]:
@@ -68,9 +85,10 @@ def _recipes(groups: Sequence[Group], by: Sequence[str]) -> Iterator[str]:
         for key in keys:
             if not under(key, by):
                 values = ", ".join(dict.fromkeys(str(group.differences.get(key, "not given")) for group in groups))
+                split = f"if it names the split, say so with --split {key}; " if under(key, ["data.dataset"]) else ""
                 yield (
-                    f"{key} differs ({values}), so scores do not compare; if it is what is compared, say so with "
-                    f"--by {key.removesuffix('.name')}"
+                    f"{key} differs ({values}), so scores do not compare; {split}if it is what is compared, say so "
+                    f"with --by {key.removesuffix('.name')}"
                 )
     if by:
         keys = dict.fromkeys(key for group in groups for key in group.differences)
@@ -80,10 +98,6 @@ def _recipes(groups: Sequence[Group], by: Sequence[str]) -> Iterator[str]:
                 f"groups differ not only in {', '.join(by)} but also in {_some(others)}; name these with --by too, or "
                 f"compare runs that share them"
             )
-        known = dict.fromkeys(key for group in groups for key in group.runs[0].recipe)
-        for name in by:
-            if not any(under(key, [name]) for key in known):
-                yield f"--by {name}: the runs' configurations have no such key{did_you_mean(name, known)}"
 
 
 def _scores(groups: Sequence[Group], protocol: str, metric: str | None) -> Iterator[str]:

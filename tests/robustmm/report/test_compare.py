@@ -91,7 +91,7 @@ def test_compare__reference_by_label_or_name(two: Path) -> None:
         assert compared["reference"] == "modality_dropout"
         assert comparison(compared, "mean")["difference"] == pytest.approx(-0.05125)
     assert reasons(two, reference="plian") == [
-        "--reference plian: is no group - did you mean 'plain'?. Known: plain, modality_dropout"
+        "--reference plian: is no group - did you mean 'plain'? Known: plain, modality_dropout"
     ]
 
 

@@ -57,13 +57,32 @@ def test_refusal__damaged_files(tmp_path: Path) -> None:
     assert reasons(tmp_path)[0].startswith(f"{tmp_path}/sweep.json is damaged (")
 
 
-def test_refusal__other_data_and_other_missing_policy(tmp_path: Path) -> None:
+def test_refusal__different_data_sets_in_one_line(tmp_path: Path) -> None:
     write_group(tmp_path, "a", NOTHING)
-    write_group(tmp_path, "b", NOTHING, model__missing_policy={"name": "token"}, data__dataset={"name": "other"})
+    other = {"name": "other", "test_subject": "p07", "scale": 2}
+    write_group(tmp_path, "b", NOTHING[:2], model__missing_policy={"name": "token"}, data__dataset=other)
+    assert reasons(tmp_path) == ["different data sets do not compare: demo, other; give runs of one of them"]
+
+
+def test_refusal__a_key_of_the_data_set_may_name_the_split(tmp_path: Path) -> None:
+    for subject in ("p07", "p19", "p26"):
+        dataset = {"name": "demo", "test_subject": subject}
+        write_group(tmp_path, subject, NOTHING[:1], data__dataset=dataset, follow_split=False)
+    key = "data.dataset.test_subject"
+    assert reasons(tmp_path)[-1] == (
+        f"{key} differs (p07, p19, p26), so scores do not compare; if it names the split, say so with --split {key}; "
+        f"if it is what is compared, say so with --by {key}"
+    )
+    assert len(compare(CompareRequest([tmp_path], splits=[key]))["groups"]) == 1
+
+
+def test_refusal__other_modalities_and_other_missing_policy(tmp_path: Path) -> None:
+    write_group(tmp_path, "a", NOTHING)
+    write_group(tmp_path, "b", NOTHING, model__missing_policy={"name": "token"}, data__modalities=["rgb"])
     lines = reasons(tmp_path)
     assert lines == [
-        "data.dataset.name differs (demo, other), so scores do not compare; if it is what is compared, say so with "
-        "--by data.dataset",
+        "data.modalities differs (None, ['rgb']), so scores do not compare; if it is what is compared, say so with "
+        "--by data.modalities",
         "model.missing_policy.name differs (zero_feature, token), so scores do not compare; if it is what is compared, "
         "say so with --by model.missing_policy",
     ]
@@ -85,6 +104,9 @@ def test_by__refuses_what_else_differs_and_keys_that_are_not_there(two: Path) ->
         "share them"
     ]
     assert compare(CompareRequest([two], by=["method", "optimizer"]))["by"] == ["method", "optimizer"]
+    assert reasons(two, by=["method.nam"]) == [
+        "--by method.nam: the runs' configurations have no such key - did you mean 'method.name'?"
+    ]
     assert reasons(two, by=["methd", "method", "optimizer.lr"]) == [
         "--by methd: the runs' configurations have no such key - did you mean 'method.name'?"
     ]
@@ -139,6 +161,10 @@ def test_refusal__other_combinations(tmp_path: Path) -> None:
 
 def test_refusal__protocol_that_is_not_there_or_cannot_be_compared(two: Path) -> None:
     assert reasons(two, protocol="latency")[0].startswith("--protocol latency: not one that is compared over seeds")
+    (line,) = reasons(two, protocol="mising-rate")
+    assert " over seeds - did you mean 'missing-rate'? Known: combinations, missing-rate, " in line
+    assert " over seeds. Known: combinations, " in reasons(two, protocol="latency")[0]
+    assert "has no results of protocol 'missing-rate'" in reasons(two, protocol="missing_rate")[0]
     lines = reasons(two, protocol="corruption")
     assert len(lines) == 8
     assert lines[0] == (
