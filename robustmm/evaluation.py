@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from lightning.fabric import Fabric
@@ -13,16 +16,18 @@ from robustmm.build import Assembly, assemble
 from robustmm.config.load import load_config
 from robustmm.config.schema import RunConfig
 from robustmm.engine.adapt import evaluate_adapted
+from robustmm.engine.lock import locked
 from robustmm.engine.record import no_track
 from robustmm.engine.run_folder import RunFolder
 from robustmm.engine.scores import summarise
 from robustmm.engine.shots import spread_positions, take_shots
 from robustmm.engine.trained import load_selected
+from robustmm.errors import CheckpointError
 from robustmm.launch import launch, one_process, place
 from robustmm.masks import combination_name
 from robustmm.methods.method import Method
 from robustmm.protocols.listing import make_protocols
-from robustmm.protocols.predictions import recorded
+from robustmm.protocols.predictions import fingerprint, recorded
 from robustmm.protocols.protocol import Subject
 from robustmm.registry import Registry, Track
 from robustmm.report.html import write_report
@@ -31,7 +36,7 @@ from robustmm.report.palette import class_colours
 from robustmm.report.results import COMBINATIONS, adapted_protocol, protocol_record, read_results, write_protocol
 from robustmm.report.sheet import SHEET, write_sheet
 from robustmm.report.sheet_plan import plan_of
-from robustmm.signature import write_signature
+from robustmm.signature import Signature, read_signature, write_signature
 
 
 def evaluate(
@@ -67,19 +72,21 @@ def evaluate(
     Raises:
         ConfigError: a protocol does not fit the run.
     """
-    trained = _trained(folder, registry, fabric=fabric, accelerator=accelerator, overrides=overrides)
-    evaluation = trained.assembly.config.evaluation
-    chosen = evaluation.protocols if protocols is None else tuple(protocols)
-    known = {} if not folder.results.is_file() else read_results(folder.results)["protocols"]
-    if COMBINATIONS not in (*chosen, *known):
-        chosen = (COMBINATIONS, *chosen)
-    measured = _measure(trained, chosen, track)
-    if trained.assembly.make_adapter is not None and protocols is None:
-        _score_adapted(trained)
-    record = measured.get(COMBINATIONS) or known[COMBINATIONS]
-    if distributed.rank() == 0:
-        if COMBINATIONS in chosen:
-            _draw_pictures(trained, record, evaluation.pictures if pictures is None else pictures)
+    with _alone(folder):
+        trained = _trained(folder, registry, fabric=fabric, accelerator=accelerator, overrides=overrides)
+        evaluation = trained.assembly.config.evaluation
+        chosen = evaluation.protocols if protocols is None else tuple(protocols)
+        known = _known(trained)
+        if COMBINATIONS not in (*chosen, *known):
+            chosen = (COMBINATIONS, *chosen)
+        measured = _measure(trained, chosen, track)
+        if trained.assembly.make_adapter is not None and protocols is None:
+            _score_adapted(trained)
+        record = measured.get(COMBINATIONS) or known[COMBINATIONS]
+        if distributed.rank() == 0:
+            if COMBINATIONS in chosen:
+                _draw_pictures(trained, record, evaluation.pictures if pictures is None else pictures)
+            _warn_of_stale(trained)
         write_report(folder.path)
         write_model_card(folder)
     return record
@@ -102,14 +109,46 @@ def evaluate_with_adapter(
     Raises:
         ConfigError: the adapter is unknown, or does not fit the run.
     """
-    trained = _trained(folder, registry, accelerator=accelerator, overrides=overrides)
-    if not folder.results.is_file() or COMBINATIONS not in read_results(folder.results)["protocols"]:
-        _measure(trained, (COMBINATIONS,), no_track)
-    record = _score_adapted(trained)
+    with _alone(folder):
+        trained = _trained(folder, registry, accelerator=accelerator, overrides=overrides)
+        if COMBINATIONS not in _known(trained):
+            _measure(trained, (COMBINATIONS,), no_track)
+        record = _score_adapted(trained)
     if distributed.rank() == 0:
         write_report(folder.path)
         write_model_card(folder)
     return record
+
+
+def _alone(folder: RunFolder) -> AbstractContextManager[Any]:
+    """Keep other evaluations out of a run, where one process evaluates it."""
+    if distributed.is_parallel():
+        return nullcontext()
+    return locked(folder.path / "eval", "another evaluation of this run is at work; wait for it or end it")
+
+
+def _known(trained: _Trained) -> dict[str, Any]:
+    """Results that are there already, of the same weights and data."""
+    return {name: record for name, record in _results(trained).items() if not _is_stale(trained, record)}
+
+
+def _results(trained: _Trained) -> dict[str, Any]:
+    path = trained.folder.results
+    return read_results(path)["protocols"] if path.is_file() else {}
+
+
+def _is_stale(trained: _Trained, record: Mapping[str, Any]) -> bool:
+    return bool(record.get("fingerprint") != fingerprint(trained.subject))
+
+
+def _warn_of_stale(trained: _Trained) -> None:
+    stale = [name for name, record in _results(trained).items() if _is_stale(trained, record)]
+    if stale:
+        warnings.warn(
+            f"{trained.folder.path}: {', '.join(stale)} in results.json and report.html were measured with other "
+            f"weights or other test data; measure them again with `robustmm evaluate`",
+            stacklevel=2,
+        )
 
 
 @dataclass(frozen=True)
@@ -122,6 +161,12 @@ class _Trained:
     method: Method
     fabric: Fabric
     best: Mapping[str, Any]
+
+    @cached_property
+    def subject(self) -> Subject:
+        """What protocols are given."""
+        fabric = self.fabric
+        return Subject(self.folder, self.assembly, self.method, self.registry, fabric.device, fabric.autocast)
 
 
 def _trained(
@@ -137,14 +182,40 @@ def _trained(
     assembly = assemble(config, registry, fit_scalers=False)
     fabric.barrier()  # the first process may still be writing the checkpoint
     best = load_best(assembly, folder)
-    if distributed.rank() == 0:
-        write_signature(folder.signature, assembly.signature())  # runs of older versions have none
+    _agree_with_signature(folder, assembly)
     return _Trained(folder, registry, assembly, place(assembly.method.deployable(), fabric, config.train), fabric, best)
+
+
+def _agree_with_signature(folder: RunFolder, assembly: Assembly) -> None:
+    """Make sure that the data are those that the model was made for; write down what it is for where nobody has.
+
+    Raises:
+        CheckpointError: the data have other classes or modalities now.
+    """
+    own = assembly.signature()
+    if not folder.signature.is_file():  # of a run of an older version
+        if distributed.rank() == 0:
+            write_signature(folder.signature, own)
+        return
+    trained = read_signature(folder.signature, repair="delete it, and `robustmm evaluate` writes it anew")
+    for what, before, now in (
+        ("classes", trained.classes, own.classes),
+        ("modalities", _layout(trained), _layout(own)),
+    ):
+        if before != now:
+            raise CheckpointError(
+                f"{folder.path} was trained on the {what} {', '.join(before)}, the data set now has {', '.join(now)}; "
+                f"bring back the data of the training, or train anew"
+            )
+
+
+def _layout(signature: Signature) -> tuple[str, ...]:
+    return tuple(f"{one.name} ({one.kind} {'x'.join(map(str, one.shape))})" for one in signature.modalities)
 
 
 def _measure(trained: _Trained, names: Sequence[str], track: Track) -> dict[str, dict[str, Any]]:
     """Record what the protocols need, and write down what they make of it; returns their records by name."""
-    subject = _subject(trained)
+    subject = trained.subject
     protocols = make_protocols(names, subject)
     recording = recorded(subject, [protocol.views() for protocol in protocols], track)
     found = {}
@@ -153,11 +224,6 @@ def _measure(trained: _Trained, names: Sequence[str], track: Track) -> dict[str,
             found[protocol.name] = _write(trained, protocol.name, protocol.result(recording), adapter="none")
     distributed.barrier()
     return found
-
-
-def _subject(trained: _Trained) -> Subject:
-    fabric = trained.fabric
-    return Subject(trained.folder, trained.assembly, trained.method, trained.registry, fabric.device, fabric.autocast)
 
 
 def _score_adapted(trained: _Trained) -> dict[str, Any]:
@@ -187,6 +253,7 @@ def _write(trained: _Trained, protocol: str, own: Mapping[str, Any], *, adapter:
     record = {
         "title": title if adapter == "none" else f"{title}, adapter {adapter}",
         **row_facts,
+        "fingerprint": fingerprint(trained.subject),
         "modalities": list(trained.method.modalities),
         "combinations": [combination_name(combo) for combo in assembly.combinations],
         "score": task.score,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 PROTOCOLS = ("combinations", "expected", "missing-rate", "corruption", "noise", "calibration", "latency")
 
 
-@click.command("evaluate")
+def _with_hyphens(word: str) -> str:
+    """A protocol may be written with underscores, as its section in configurations is."""
+    return word.replace("_", "-")
+
+
+@click.command("evaluate", context_settings={"token_normalize_func": _with_hyphens})
 @click.argument("folder", metavar="RUN", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option(
     "--accelerator",
@@ -92,6 +97,7 @@ def command(
     made.require()
     registry = get_plugins().registry
     if masks is not None:
+        _refuse_what_masks_say(overrides)
         overrides = (*overrides, f"evaluation.missing_rate.masks={masks}")
     if adapter is None:
         from robustmm.commands.progress import track
@@ -109,7 +115,7 @@ def command(
         chosen = [f"evaluation.adapter={adapter}", *(f"evaluation.adapter.{text}" for text in adapter_options)]
         chosen += overrides
         evaluation.evaluate_with_adapter(made, registry, chosen, accelerator=accelerator)
-    show_run(made)
+    show_run(made, protocols or None)
 
 
 def _check_overrides(overrides: tuple[str, ...]) -> None:
@@ -119,8 +125,23 @@ def _check_overrides(overrides: tuple[str, ...]) -> None:
             raise click.UsageError(f"-o {text}: a trained run stays as it is; change keys below evaluation")
 
 
-def show_run(folder: RunFolder) -> None:
-    """Print the table of the run, and where its files are."""
+def _refuse_what_masks_say(overrides: tuple[str, ...]) -> None:
+    """A mask file has rates, patterns and draws of its own."""
+    for text in overrides:
+        key = text.partition("=")[0]
+        if key.startswith("evaluation.missing_rate."):
+            raise click.UsageError(
+                f"-o {text}: --masks brings rates and patterns of its own; leave one of them out"
+            )
+
+
+def show_run(folder: RunFolder, asked: Sequence[str] | None = None) -> None:
+    """Print the tables of the run, and where its files are.
+
+    Args:
+        folder: Of the run.
+        asked: Protocols whose tables are printed; None prints all.
+    """
     from rich.console import Console
 
     from robustmm.report.protocol_tables import protocol_table
@@ -134,13 +155,14 @@ def show_run(folder: RunFolder) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 160  # a pipe has no edge to wrap at
-    console.print(combination_table(record))
-    _print_degenerate(console, record)
-    for adapted in adapted_records(protocols):
+    if asked is None or COMBINATIONS in asked:
+        console.print(combination_table(record))
+        _print_degenerate(console, record)
+    for adapted in adapted_records(protocols) if asked is None else ():
         console.print(combination_table(adapted, before=record))
         _print_degenerate(console, adapted)
     for name in PROTOCOLS:
-        if name != COMBINATIONS and name in protocols:
+        if name != COMBINATIONS and name in protocols and (asked is None or name in asked):
             console.print(protocol_table(name, protocols[name]))
     short = [row for row in record["rows"] if row["excluded"] or row["incomplete"]]
     if short:
@@ -159,13 +181,13 @@ def show_run(folder: RunFolder) -> None:
         ("report", folder.path / "report.html"),
         ("pictures", folder.path / "eval" / "pictures.png"),
         ("results", folder.results),
-        ("tables", folder.path / "eval" / "combinations.csv"),
+        ("tables", folder.path / "eval"),
         ("predictions", folder.path / "eval" / "predictions.npz"),
         ("model card", folder.checkpoints / "MODEL_CARD.md"),
         ("tensorboard", folder.path / "tb"),
     ):
         if path.exists():
-            shown = f"tensorboard --logdir {path}" if label == "tensorboard" else str(path)
+            shown = {"tensorboard": f"tensorboard --logdir {path}", "tables": f"{path / '*.csv'}"}.get(label, str(path))
             console.print(f"{label:<12}{shown}", soft_wrap=True, markup=False)
 
 

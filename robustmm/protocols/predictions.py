@@ -11,6 +11,7 @@ from robustmm import distributed
 from robustmm.engine.record import Recorder, Views, record
 from robustmm.engine.recording import Recording, load_recording
 from robustmm.models.modes import evaluating
+from robustmm.protocols.altered import digest_of
 from robustmm.protocols.protocol import Protocol, Subject
 from robustmm.registry import Track
 from robustmm.types import Batch
@@ -81,7 +82,13 @@ def origin(subject: Subject) -> dict[str, Any]:
         "missing_policy": config.model.missing_policy.as_mapping(),
         "data": data,
         "samples": len(subject.assembly.parts.test),
+        "content": subject.content,
     }
+
+
+def fingerprint(subject: Subject) -> str:
+    """A short name of `origin`, which results of the same weights and data share."""
+    return digest_of(origin(subject))
 
 
 def _united(wanted: Sequence[Views]) -> Views:

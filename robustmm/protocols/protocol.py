@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -16,9 +18,13 @@ from robustmm.engine.evaluate import Tally
 from robustmm.engine.record import Views
 from robustmm.engine.recording import Recording, Records
 from robustmm.engine.run_folder import RunFolder
+from robustmm.engine.shots import spread_positions
 from robustmm.methods.method import Method
 from robustmm.metrics.metric import Metric
 from robustmm.registry import Registry
+
+#: Test samples that are read again to see whether the data are still the same.
+COMPARED = 256
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,17 @@ class Subject:
     def modalities(self) -> tuple[str, ...]:
         """In column order."""
         return self.method.modalities
+
+    @cached_property
+    def content(self) -> str:
+        """A digest of names, values and labels of test samples, evenly spaced where there are more than `COMPARED`."""
+        loader, total = self.assembly.loader("test"), len(self.assembly.parts.test)
+        digest = hashlib.sha256()
+        for batch in loader.ordered(torch.tensor(spread_positions(total, COMPARED)), whole=True):
+            digest.update("\n".join(batch.ids).encode())
+            for tensor in (*batch.inputs.values(), batch.observed, batch.target):
+                digest.update(tensor.contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     @property
     def streams_extra(self) -> bool:

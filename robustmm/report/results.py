@@ -44,8 +44,15 @@ def write_protocol(folder: Path, protocol: str, record: Mapping[str, Any], *, ro
     results: dict[str, Any] = {"format": FORMAT, "protocols": {}}
     if path.is_file():
         results = read_results(path)
+    else:
+        results["protocols"] = _apart(folder / "eval")
     results["protocols"][protocol] = record
     _write_json(path, results)
+
+
+def _apart(folder: Path) -> dict[str, Any]:
+    """The protocols' own files, where someone has deleted the one that holds all."""
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("[!.]*.json"))}
 
 
 def adapted_protocol(protocol: str, adapter: str) -> str:

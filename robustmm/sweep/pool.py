@@ -7,19 +7,18 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from robustmm.engine import lock as folder_lock
 from robustmm.engine.interrupt import Interrupt
-from robustmm.errors import CheckpointError
 from robustmm.sweep.tasks import Outcome, Share, TrainTask, outcome_of
 
 #: Seconds between two looks at the children.
 PAUSE = 0.05
-LOCK = ".lock"
 
 #: Called as tasks start and end.
 OnStart = Callable[[TrainTask], None]
@@ -116,28 +115,9 @@ def _signal(children: Sequence[_Child], number: signal.Signals) -> None:
                 os.kill(child.process.pid, number)
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[int]:
-    """Keep other sweeps out of a folder; yields the file descriptor that holds the lock, -1 where there are no locks.
-
-    Raises:
-        CheckpointError: another process holds it.
-    """
-    try:
-        import fcntl
-    except ImportError:  # no POSIX
-        yield -1
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise CheckpointError(
-                f"{folder} is in use: another command, or runs that it left behind, are still at work there; wait for "
-                f"them or end them"
-            ) from error
-        yield descriptor
-    finally:
-        os.close(descriptor)
+def locked(folder: Path) -> AbstractContextManager[int]:
+    """Keep other sweeps out of a folder; see `robustmm.engine.lock.locked`."""
+    return folder_lock.locked(
+        folder,
+        "another command, or runs that it left behind, are still at work there; wait for them or end them",
+    )

@@ -17,6 +17,7 @@ from cli_runs import in_child, write_config, write_plugins
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
 from robustmm.cli import run
+from robustmm.engine.lock import locked
 from robustmm.plugin_manager import set_plugins_dirs
 from robustmm.protocols.listing import PROTOCOLS
 
@@ -265,6 +266,7 @@ def test_protocols__maps_are_measured_alike(tmp_path: Path) -> None:
             "evaluation.expected.drop.m9: no such modality",
         ),
         (["-p", "missing-rate", "-o", "evaluation.missing_rate.rates=[1.0]"], "evaluation.missing_rate.rates"),
+        (["-p", "missing-rate", "--masks", "a.npz", "-o", "evaluation.missing_rate.seeds=3"], "leave one of them out"),
         (["-p", "missing-rate", "--masks", "none.npz"], "none.npz cannot be read as a mask file"),
         (["-p", "nothing"], "'nothing' is not one of"),
     ],
@@ -273,3 +275,87 @@ def test_protocols__mistake_ends_with_2(made: Path, options: list[str], message:
     capsys.readouterr()
     assert run(["evaluate", "made", *options]) == 2
     assert message in capsys.readouterr().err
+
+
+def own_data(folder: Path, rows: list[str]) -> str:
+    """A manifest of two vectors, as a configuration."""
+    (folder / "samples.csv").write_text("id,a,b,label,split\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    modalities = {"a": {"kind": "vector"}, "b": {"kind": "vector"}}
+    dataset = {"name": "manifest", "csv": str(folder / "samples.csv"), "modalities": modalities}
+    return write_config(folder, data={"dataset": dataset})
+
+
+def rows_of(sign: int, *, cat: str = "cat", seed: int = 0) -> list[str]:
+    """Two classes that both vectors tell apart; of test samples values times ``sign``."""
+    draw = np.random.default_rng(seed)
+    rows = []
+    for number in range(40):
+        split = "test" if number % 4 == 0 else "train"
+        centre = 2.0 * (1 if number % 2 else -1) * (sign if split == "test" else 1)
+        values = [" ".join(f"{value:.3f}" for value in centre + 0.3 * draw.standard_normal(2)) for _ in range(2)]
+        rows.append(f"s{number},{values[0]},{values[1]},{cat if (number // 4) % 2 else 'dog'},{split}")
+    return rows
+
+
+def test_protocols__other_values_under_the_same_names_are_predicted_anew(tmp_path: Path) -> None:
+    config = own_data(tmp_path, rows_of(1))
+    assert run(["train", "-c", config, "--folder", "made"]) == 0
+    assert run(["evaluate", "made", "-p", "missing-rate", *SHORT]) == 0
+    before = raw_of(Path("made"))
+    own_data(tmp_path, rows_of(-3))
+    with pytest.warns(
+        UserWarning, match="missing-rate in results.json .* were measured with other weights or other test"
+    ):
+        assert run(["evaluate", "made"]) == 0
+    after = raw_of(Path("made"))
+    assert not np.allclose(before["combination/a+b|logits"], after["combination/a+b|logits"])
+    found = protocols_of(Path("made"))
+    assert found["combinations"]["fingerprint"] != found["missing-rate"]["fingerprint"]
+
+
+def test_protocols__one_protocol_on_other_data_measures_the_combinations_anew(tmp_path: Path) -> None:
+    config = own_data(tmp_path, rows_of(1))
+    assert run(["train", "-c", config, "--folder", "made"]) == 0
+    own_data(tmp_path, rows_of(-3))
+    assert run(["evaluate", "made", "-p", "calibration"]) == 0
+    found = protocols_of(Path("made"))
+    assert found["combinations"]["fingerprint"] == found["calibration"]["fingerprint"]
+
+
+def test_protocols__data_with_other_classes_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = own_data(tmp_path, rows_of(1))
+    assert run(["train", "-c", config, "--folder", "made"]) == 0
+    before = (Path("made") / "checkpoints" / "model.json").read_bytes()
+    own_data(tmp_path, rows_of(1, cat="zebra"))
+    capsys.readouterr()
+    assert run(["evaluate", "made"]) == 2
+    assert "was trained on the classes cat, dog, the data set now has dog, zebra" in capsys.readouterr().err
+    assert (Path("made") / "checkpoints" / "model.json").read_bytes() == before
+
+
+def test_protocols__two_evaluations_of_one_run_at_once_are_refused(
+    made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with locked(made / "eval", "held by the test"):
+        capsys.readouterr()
+        assert run(["evaluate", "made", "-p", "expected"]) == 2
+        assert "eval is in use: another evaluation of this run is at work" in capsys.readouterr().err
+    assert run(["evaluate", "made", "-p", "expected"]) == 0
+
+
+def test_protocols__a_deleted_result_file_comes_back_with_every_protocol(made: Path) -> None:
+    assert run(["evaluate", "made", "-p", "missing-rate", *SHORT]) == 0
+    before = protocols_of(made)
+    (made / "results.json").unlink()
+    assert run(["evaluate", "made", "-p", "expected"]) == 0
+    assert {name: protocols_of(made)[name] for name in before} == before
+
+
+def test_protocols__print_what_was_asked_for(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["evaluate", "made", "-p", "missing_rate", "-p", "expected", *SHORT]) == 0
+    capsys.readouterr()
+    assert run(["evaluate", "made", "-p", "expected"]) == 0
+    shown = capsys.readouterr().out
+    assert "Expected accuracy" in shown
+    assert "by missing rate" not in shown
+    assert "m0+m1" not in shown
