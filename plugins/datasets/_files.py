@@ -117,6 +117,9 @@ def read_table(path: Path, columns: Sequence[str] = ()) -> list[Row]:
             if absent:
                 raise DataError(f"{path}:1 lacks column {', '.join(absent)}; it has {', '.join(header) or 'none'}")
             return [_whole(row, path, reader.line_num) for row in reader]
+    except FileNotFoundError:
+        where = "" if path.is_absolute() else f"; a relative path starts from the current folder, {Path.cwd()}"
+        raise DataError(f"{path}: no such file{where}") from None
     except (OSError, UnicodeDecodeError, csv.Error, EOFError) as error:
         raise DataError(f"{path}: not a readable CSV file ({error})") from None
 

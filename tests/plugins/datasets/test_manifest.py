@@ -357,9 +357,12 @@ def test_manifest__names_modalities_that_are_nowhere_and_names_given_twice(tmp_p
         make(csv, id_column="id")
 
 
-def test_manifest__names_a_file_that_is_not_there_and_text_that_is_not_utf8(tmp_path):
-    with pytest.raises(DataError, match=r"none\.csv: not a readable CSV file .*No such file"):
+def test_manifest__names_a_file_that_is_not_there_and_text_that_is_not_utf8(tmp_path, monkeypatch):
+    with pytest.raises(DataError, match=r"none\.csv: no such file$"):
         make(str(tmp_path / "none.csv"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=rf"^none\.csv: no such file; .* the current folder, {tmp_path}$"):
+        make("none.csv")
     (tmp_path / "latin.csv").write_bytes(b"vec,label,split\n1,caf\xe9,train\n")
     with pytest.raises(DataError, match=r"latin\.csv: not a readable CSV file .*utf-8"):
         make(str(tmp_path / "latin.csv"))
