@@ -100,7 +100,7 @@ def _samples(
     if folders:
         return sources.from_folders(sources.pairs(folders, "--folder", predictor.modalities), predictor.modalities)
     assert manifest is not None  # one of the three is given
-    return sources.from_table(manifest, predictor.modalities)
+    return sources.from_table(manifest, predictor.modalities, note=lambda text: click.echo(text, err=True))
 
 
 def _predict(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+import difflib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from robustmm.errors import DataError, did_you_mean
@@ -15,6 +16,8 @@ from robustmm.use.files import suffixes_of, why_arrays
 Named = tuple[str, Given]
 #: Column of a table that names its samples.
 ID_COLUMN = "id"
+#: Columns that a table of training has beside its modalities; prediction leaves them alone.
+OF_TRAINING = (ID_COLUMN, "label", "split", "target")
 
 
 def pairs(texts: Sequence[str], option: str, modalities: Sequence[Modality]) -> dict[str, str]:
@@ -74,28 +77,24 @@ def _by_stem(folder: Path, modality: Modality) -> dict[str, Path]:
     return found
 
 
-def from_table(path: Path, modalities: Sequence[Modality]) -> list[Named]:
+def from_table(path: Path, modalities: Sequence[Modality], note: Callable[[str], None]) -> list[Named]:
     """A sample per row of a CSV file: a column per modality with paths relative to the file, or a vector's numbers.
 
     An empty cell, or a modality without a column, is absent. Samples are named by a column ``id`` where there is one,
-    else by file and line; other columns are left alone.
+    else by file and line. Columns that are neither a modality nor of a table of training are left alone.
+
+    Args:
+        path: Of the file.
+        modalities: Of the model.
+        note: Is told which columns are left alone, if any.
 
     Raises:
-        DataError: the file cannot be read, has no column of a modality, or a row has none.
+        DataError: the file cannot be read, has no column of a modality or a misspelt one, or a row has none.
     """
+    header, rows = _read_rows(path)
     names = [one.name for one in modalities]
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, strict=True)
-            columns = [name for name in names if name in (reader.fieldnames or ())]
-            if not columns:
-                raise DataError(
-                    f"{path}:1 has no column of a modality ({', '.join(names)}); it has "
-                    f"{', '.join(reader.fieldnames or ()) or 'none'}"
-                )
-            rows = [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: not a readable CSV file ({error})") from None
+    columns = [name for name in names if name in header]
+    _check_header(path, header, names, note)
     kinds = {one.name: one for one in modalities}
     samples: list[Named] = []
     for line, row in rows:
@@ -107,6 +106,47 @@ def from_table(path: Path, modalities: Sequence[Modality]) -> list[Named]:
     if not samples:
         raise DataError(f"{path} has no row")
     return samples
+
+
+def _read_rows(path: Path) -> tuple[Sequence[str], list[tuple[int, dict[str, str | None]]]]:
+    """The header, and every row with its line."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, strict=True)
+            header = list(reader.fieldnames or ())
+            return header, [(reader.line_num, row) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: not a readable CSV file ({error})") from None
+
+
+def _check_header(path: Path, header: Sequence[str], names: Sequence[str], note: Callable[[str], None]) -> None:
+    """Refuse a header that has a modality under another name, or none; note what is left alone."""
+    others = [column for column in header if column not in names and column not in OF_TRAINING]
+    absent = [name for name in names if name not in header]
+    for column in others:
+        meant = _meant(column, absent)
+        if meant is not None:
+            raise DataError(
+                f"{path}:1 column '{column}' is no modality - did you mean '{meant}'? The model has "
+                f"{', '.join(names)}; rename the column, or remove it"
+            )
+    if absent == list(names):
+        raise DataError(
+            f"{path}:1 has no column of a modality ({', '.join(names)}); it has {', '.join(header) or 'none'}"
+        )
+    if others:
+        hints = {column: _meant(column, [ID_COLUMN, *names]) for column in others}
+        listed = ", ".join(
+            f"'{column}'{f' - did you mean {hint!r}?' if hint else ''}" for column, hint in hints.items()
+        )
+        note(f"{path}:1 columns that are no modality are left alone: {listed} (the model has {', '.join(names)})")
+
+
+def _meant(column: str, names: Sequence[str]) -> str | None:
+    """The name that a column misspells, in whatever case; None where it is like none of them."""
+    by_lower = {name.lower(): name for name in names}
+    close = difflib.get_close_matches(column.strip().lower(), by_lower, n=1, cutoff=0.6)
+    return by_lower[close[0]] if close else None
 
 
 def _place(cell: str, modality: Modality, folder: Path) -> str | Path:

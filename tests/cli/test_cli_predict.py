@@ -97,6 +97,29 @@ def test_predict__a_table_has_absent_cells_and_numbers(vectors: str) -> None:
     assert float(rows[0]["probability"]) >= float(rows[0]["probability_2"]) >= float(rows[0]["probability_3"])
 
 
+def test_predict__names_columns_that_it_leaves_alone(vectors: str, capsys: pytest.CaptureFixture[str]) -> None:
+    cells = "1 1 1 1 1 1 1 1"
+    Path("set.csv").write_text(f"ID,m0,m1,label,split,note\na,{cells},,x,test,y\n", encoding="utf-8")
+    assert run(["predict", vectors, "--manifest", "set.csv"]) == 0
+    assert (
+        "set.csv:1 columns that are no modality are left alone: 'ID' - did you mean 'id'?, 'note' (the model"
+        in capsys.readouterr().err
+    )
+    Path("set.csv").write_text(f"id,m0,label,split,target\na,{cells},x,test,1\n", encoding="utf-8")
+    assert run(["predict", vectors, "--manifest", "set.csv"]) == 0
+    assert "left alone" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("header", "meant"), [("m0,m", "m1"), ("m0,M1", "m1"), ("m0,m1_", "m1"), ("M1", "m1")])
+def test_predict__refuses_a_misspelt_column(
+    vectors: str, header: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("set.csv").write_text(f"{header}\n{','.join(['1 1 1 1 1 1 1 1'] * 2)}\n", encoding="utf-8")
+    assert run(["predict", vectors, "--manifest", "set.csv"]) == 2
+    wrong = header.split(",")[-1]
+    assert f"column '{wrong}' is no modality - did you mean '{meant}'?" in capsys.readouterr().err
+
+
 def test_predict__dense_maps_have_the_pictures_size(dense: str) -> None:
     write_pictures(Path("left"), "ab", size=(12, 10))
     assert run(["predict", dense, "--folder", "m0=left", "-o", "out", "--top", "2"]) == 0
