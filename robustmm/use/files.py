@@ -116,6 +116,14 @@ def read_numbers(text: str, place: str) -> Array:
         raise DataError(f"{place}: {error}; expected numbers such as 0.1 0.2 0.3, or the path of a file") from None
 
 
+def has_colours(image: Image.Image) -> bool:
+    """Whether the colour channels of a picture differ; a grey picture that is kept with three channels has none."""
+    if image.mode in ("1", "L", "LA", "La", "F", *SIXTEEN_BITS):
+        return False
+    red, green, blue = np.moveaxis(np.array(image.convert("RGB")), -1, 0)
+    return not (np.array_equal(red, green) and np.array_equal(red, blue))
+
+
 def picture_array(image: Image.Image, channels: int, place: str) -> Array:
     """Pixels of a picture in their own type, (H, W) or (H, W, C).
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from robustmm.data.transforms import Augmentation, JointTransform
 from robustmm.errors import DataError
 from robustmm.types import Modality
-from robustmm.use.files import picture_array, read_file, read_numbers, why_arrays
+from robustmm.use.files import has_colours, picture_array, read_file, read_numbers, why_arrays
 
 Array = NDArray[Any]
 #: Where the channels of a map stand; ``auto`` looks which axis is as long as the modality has channels.
@@ -53,10 +53,12 @@ def read_value(
             finite.
     """
     place = f"{place}{modality.name}"
+    source = f"{place}: {given}" if isinstance(given, str | Path) else place
     if isinstance(given, str | Path):
         given = _from_text(given, modality, place)
     if isinstance(given, Image.Image):
         _expect_picture(modality, place)
+        _expect_measured(given, modality, source)
         values = picture_array(given, modality.shape[0], place)
         order = "last"
     else:
@@ -79,6 +81,17 @@ def _expect_picture(modality: Modality, place: str) -> None:
     if modality.kind != "image" or modality.reading.prepared:
         raise DataError(
             f"{place}: got a picture; expected a {modality.kind} of shape {modality.shape}{why_arrays(modality)}"
+        )
+
+
+def _expect_measured(image: Image.Image, modality: Modality, place: str) -> None:
+    """Raise DataError for colours where one channel is measured: their grey is none of its values."""
+    measured = modality.unit or modality.scaling.invalid is not None
+    if modality.shape[0] == 1 and measured and has_colours(image):
+        unit = f" of values in {modality.unit}" if modality.unit else " of measured values"
+        raise DataError(
+            f"{place}: a picture of {len(image.getbands())} channels ({image.mode}) with colours; expected "
+            f"one channel{unit}: a picture of 8 or 16 bits, or an array (H, W)"
         )
 
 

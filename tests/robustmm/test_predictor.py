@@ -374,6 +374,27 @@ def test_predict__depth_keeps_holes_and_reads_16_bits(tmp_path: Path) -> None:
     assert read_value(holes, modality, (2, 2)).tensor[0, 0, 0] == 0
 
 
+@pytest.mark.parametrize(
+    ("scaling", "unit", "expected"),
+    [(robustmm.Scaling(), "mm", "values in mm"), (robustmm.Scaling(invalid=0.0), "", "measured values")],
+)
+def test_read_value__colours_are_no_measurement(
+    tmp_path: Path, scaling: robustmm.Scaling, unit: str, expected: str
+) -> None:
+    from robustmm.use.values import read_value
+
+    depth = robustmm.Modality("depth", "image", (1, 4, 4), scaling, unit)
+    colours = Image.fromarray(np.arange(48, dtype=np.uint8).reshape(4, 4, 3))
+    colours.save(tmp_path / "a.png")
+    message = rf"a picture of 3 channels \(RGB\) with colours; expected one channel of {expected}"
+    for given, place in ((tmp_path / "a.png", "depth: .*a.png: "), (colours, "depth: "), (colours.convert("CMYK"), "")):
+        with pytest.raises(DataError, match=place + message.replace("3 channels", ". channels").replace("RGB", ".*")):
+            read_value(given, depth, None)
+    grey = Image.fromarray(np.arange(16, dtype=np.uint8).reshape(4, 4))
+    assert torch.equal(read_value(grey.convert("RGB"), depth, None).tensor, read_value(grey, depth, None).tensor)
+    assert read_value(colours, robustmm.Modality("grey", "image", (1, 4, 4)), None).tensor.shape == (1, 4, 4)
+
+
 def test_read_value__pictures_that_a_data_set_prepares_are_not_read(tmp_path: Path) -> None:
     from robustmm.use.values import read_value
 
