@@ -14,7 +14,11 @@ import click
     "--protocol", default="combinations", show_default=True, metavar="NAME", help="Which results, as in evaluate."
 )
 @click.option("--metric", metavar="NAME", help="Score to compare instead of the main one.")
-@click.option("--reference", metavar="NAME", help="Group, or configuration, to test the others against; the first one.")
+@click.option(
+    "--reference",
+    metavar="NAME",
+    help="Group, or configuration, to test the others against; the first one, of a sweep by its plan.",
+)
 @click.option(
     "--split",
     "splits",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -59,13 +59,15 @@ class FinishedRun:
 def find_runs(folders: Sequence[Path]) -> list[Path]:
     """Run folders among ``folders`` and below those that are none, each once, in order.
 
-    A run's own subfolders, such as customised models, are no runs of the comparison.
+    Of a sweep's folder the order of groups is that of its plan, of others that of names. A run's own subfolders, such
+    as customised models, are no runs of the comparison.
 
     Raises:
+        CheckpointError: a sweep's plan is damaged.
         RobustmmError: a folder is not there, or there is no run in it.
     """
     problems = [f"{folder} is no folder" for folder in folders if not folder.is_dir()]
-    found = {folder: list(_below(folder)) for folder in folders if folder.is_dir()}
+    found = {folder: _in_order(folder, _below(folder)) for folder in folders if folder.is_dir()}
     problems += [f"{folder} holds no run: no config.yaml in it or below" for folder, runs in found.items() if not runs]
     if problems:
         raise RobustmmError("\n".join(problems))
@@ -81,19 +83,37 @@ def _below(folder: Path) -> Iterator[Path]:
         yield from _below(child)
 
 
+def _in_order(folder: Path, runs: Iterable[Path]) -> list[Path]:
+    """Runs by group as the plan of a sweep in ``folder`` lists them; those that it does not know come last."""
+    ranks = {group: place for place, group in enumerate(_plan(folder / PLAN).groups)}
+    return sorted(runs, key=lambda run: ranks.get(run.relative_to(folder).parent.as_posix(), len(ranks)))
+
+
 def split_keys(folders: Sequence[Path]) -> list[str]:
     """Keys that follow the seed by the plans of sweeps in ``folders`` or right above them."""
     plans = dict.fromkeys(folder / PLAN for given in folders for folder in (given, *given.resolve().parents[:3]))
     found: dict[str, None] = {}
     for plan in plans:
-        if plan.is_file():
-            try:
-                found |= dict.fromkeys(json.loads(plan.read_text(encoding="utf-8"))["varied"])
-            except (ValueError, KeyError, TypeError) as error:
-                raise CheckpointError(
-                    f"{plan} is damaged ({error}); delete it and name the keys with --split"
-                ) from error
+        found |= dict.fromkeys(_plan(plan).varied)
     return list(found)
+
+
+class _Plan(NamedTuple):
+    """Of a sweep: the keys that follow the seed, and the groups in order."""
+
+    varied: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+
+
+def _plan(path: Path) -> _Plan:
+    """What a sweep wrote down; empty where there was none."""
+    if not path.is_file():
+        return _Plan()
+    try:
+        plan = json.loads(path.read_text(encoding="utf-8"))
+        return _Plan(tuple(plan["varied"]), tuple(dict.fromkeys(member["group"] for member in plan["members"])))
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}); delete it and name the keys with --split") from error
 
 
 def read_run(path: Path, splits: Sequence[str] = ()) -> FinishedRun:

@@ -69,7 +69,7 @@ def test_sweep__every_member_ends_and_the_next_call_keeps_them(
     assert len(asked) == 6
     assert capsys.readouterr().err == ""
     assert run(["compare", "made"]) == 0
-    assert "no difference from modality_dropout is significant" in capsys.readouterr().out
+    assert "no difference from plain is significant" in capsys.readouterr().out
 
 
 def test_sweep__one_failed_member_and_exit_code_1(

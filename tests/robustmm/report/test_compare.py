@@ -143,7 +143,7 @@ def test_groups__a_key_that_follows_the_seed_is_a_split(tmp_path: Path) -> None:
         "seed": 2,
         "data.dataset.subject": 3,
     }
-    (tmp_path / "sweep.json").write_text(json.dumps({"varied": ["data.dataset.subject"]}))
+    (tmp_path / "sweep.json").write_text(json.dumps({"varied": ["data.dataset.subject"], "members": []}))
     assert len(compare(CompareRequest([tmp_path]))["groups"]) == 1
     assert len(compare(CompareRequest(sorted(tmp_path.glob("s?"))))["groups"]) == 1
 
@@ -156,6 +156,16 @@ def test_find_runs__in_order_once_and_not_inside_a_run(two: Path) -> None:
         *(f"b_drop/s{seed}" for seed in range(4)),
         *(f"a_plain/s{seed}" for seed in range(4)),
     ]
+
+
+def test_compare__reference_is_the_first_group_of_a_sweep_s_plan(two: Path) -> None:
+    write_group(two, "c_later", GAINS, method__name="dmrnet")
+    assert compare(CompareRequest([two]))["reference"] == "plain"
+    members = [{"name": f"{group}/s{seed}", "group": group} for seed in range(4) for group in ("b_drop", "a_plain")]
+    (two / "sweep.json").write_text(json.dumps({"varied": [], "members": members}))
+    compared = compare(CompareRequest([two]))
+    assert [group["name"] for group in compared["groups"]] == ["b_drop", "a_plain", "c_later"]
+    assert compared["reference"] == "modality_dropout"
 
 
 def test_find_runs__says_where_there_are_none(tmp_path: Path) -> None:
