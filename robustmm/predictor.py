@@ -29,6 +29,7 @@ from robustmm.types import Combination, Modality
 from robustmm.use.batches import Given, is_batch, refuse_unknown, samples_of
 from robustmm.use.prediction import Prediction as Prediction
 from robustmm.use.prediction import predictions_of
+from robustmm.use.ranges import RangeWatch, scalers_of
 from robustmm.use.values import ChannelOrder, Value, read_value
 
 #: A sample with the name that its prediction gets.
@@ -91,6 +92,7 @@ class Predictor:
         self.resize = resize
         self._autocast = autocast
         self._make_adapter = make_adapter
+        self._ranges = RangeWatch(scalers_of(method.trunk))
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -108,7 +110,8 @@ class Predictor:
         A value is a NumPy array, a torch tensor, a PIL picture, or the path of a file; of a vector also a string of
         numbers. Values are raw, in the units of the data set that the model was trained on. Maps may have their
         channels first or last and any height and width. Values that are not finite become the "not measured" of a
-        modality that has one, and are refused elsewhere.
+        modality that has one, and are refused elsewhere. Of images in [0, 1] where training values were far larger, a
+        warning says so once per modality.
 
         Args:
             given: Modality -> value, where an absent modality's key is missing or its value is None; or a list of such
@@ -180,6 +183,9 @@ class Predictor:
         if not values:
             names = ", ".join(one.name for one in self.modalities)
             raise DataError(f"sample '{name}' has no modality at all; give at least one of {names}")
+        for one in self.modalities:
+            if one.name in values:
+                self._ranges.look(values[one.name].tensor, one)
         sizes = (value.size for value in values.values())
         return _Ready(name, values, next(sizes) if self.method.task.dense else ())
 

@@ -374,6 +374,37 @@ def test_predict__depth_keeps_holes_and_reads_16_bits(tmp_path: Path) -> None:
     assert read_value(holes, modality, (2, 2)).tensor[0, 0, 0] == 0
 
 
+def test_predict__warns_once_of_shares_where_pixels_were_trained_on(
+    runs: Callable[..., Path], recwarn: pytest.WarningsRecorder
+) -> None:
+    predictor = robustmm.load(runs("pictures", **IMAGES), device="cpu")
+    predictor.method.trunk.scalers["m0"].set(torch.full((3,), 120.0), torch.full((3,), 3600.0))
+    predictor = Predictor(predictor.method, predictor.signature, predictor.device, batch_size=2)
+    shares = np.linspace(0, 1, 192, dtype=np.float32).reshape(3, 8, 8)
+    for given in (shares * 255, (shares * 255).astype(np.uint8), (shares > 2).astype(np.float32), shares - 0.5):
+        predictor.predict({"m0": given, "m1": shares})  # m1 was trained on values about 0
+    assert not recwarn.list
+    predictor.predict([{"m0": shares}, {"m0": shares}])
+    (warning,) = recwarn.list
+    assert str(warning.message) == (
+        "m0: values lie in 0 to 1; the model was trained on values of mean 120 and deviation 60; "
+        "give pixels of 8 bits, or multiply by 255"
+    )
+
+
+def test_ranges__repair_depends_on_what_was_trained_on() -> None:
+    from robustmm.models.scaler import Scaler
+    from robustmm.use.ranges import RangeWatch, scalers_of
+
+    depth = robustmm.Modality("depth", "image", (1, 2, 2), unit="mm")
+    scaler = Scaler(depth)
+    RangeWatch({"depth": scaler}).look(torch.full((1, 2, 2), 0.9), depth)  # nothing is known of its training
+    scaler.set(torch.tensor([2000.0]), torch.tensor([250000.0]))
+    with pytest.warns(UserWarning, match=r"mean 2000 and deviation 500 \(unit mm\); give raw values$"):
+        RangeWatch({"depth": scaler}).look(torch.full((1, 2, 2), 0.9), depth)
+    assert scalers_of(torch.nn.Linear(1, 1)) == {}
+
+
 @pytest.mark.parametrize(
     ("scaling", "unit", "expected"),
     [(robustmm.Scaling(), "mm", "values in mm"), (robustmm.Scaling(invalid=0.0), "", "measured values")],
