@@ -30,7 +30,7 @@ from robustmm.use.batches import Given, is_batch, refuse_unknown, samples_of
 from robustmm.use.prediction import Prediction as Prediction
 from robustmm.use.prediction import predictions_of
 from robustmm.use.ranges import RangeWatch, scalers_of
-from robustmm.use.values import ChannelOrder, Value, read_value
+from robustmm.use.values import ChannelOrder, Value, read_value, refuse_order
 
 #: A sample with the name that its prediction gets.
 Named = tuple[str, Given]
@@ -70,6 +70,9 @@ class Predictor:
         make_adapter: A fresh test-time adapter; None predicts with the weights as they are.
         channels: Where the channels of arrays stand; ``auto`` finds out where that is possible.
         resize: Bring maps to the size that the model was evaluated at; False leaves them as they are.
+
+    Raises:
+        RobustmmError: ``channels`` is another word.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class Predictor:
         channels: ChannelOrder = "auto",
         resize: bool = True,
     ) -> None:
+        refuse_order(channels)
         self.method = method.eval()
         self.signature = signature
         self.device = device
@@ -280,7 +284,9 @@ def load(
     Raises:
         CheckpointError: the folder is no run, or has no weights or no ``model.json``.
         ConfigError: a component of the run is not installed, or the adapter does not fit.
+        RobustmmError: ``device`` or ``channels`` is not known.
     """
+    refuse_order(channels)
     folder = RunFolder(Path(run))
     folder.require()
     registry = registry or get_plugins().registry

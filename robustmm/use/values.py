@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from robustmm.data.transforms import Augmentation, JointTransform
-from robustmm.errors import DataError
+from robustmm.errors import DataError, RobustmmError, did_you_mean
 from robustmm.types import Modality
 from robustmm.use.files import has_colours, picture_array, read_file, read_numbers, why_arrays
 
@@ -34,6 +34,13 @@ class Value(NamedTuple):
 
     tensor: Tensor
     size: tuple[int, ...]
+
+
+def refuse_order(order: str) -> None:
+    """Raise RobustmmError for a word that is no `ChannelOrder`."""
+    known = get_args(ChannelOrder)
+    if order not in known:
+        raise RobustmmError(f"channels '{order}'{did_you_mean(str(order), known)} (accepted: {', '.join(known)})")
 
 
 def read_value(

@@ -345,6 +345,8 @@ def test_predict__channels_may_be_said(runs: Callable[..., Path]) -> None:
     assert last.predict({"m0": picture((3, 9, 3))}).label
     with pytest.raises(DataError, match="with channels last; expected 3"):
         last.predict({"m0": picture((3, 8, 8))})
+    with pytest.raises(RobustmmError, match=r"channels 'lst' - did you mean 'last'\? \(accepted: auto, first, last\)"):
+        robustmm.load(runs("pictures", **IMAGES), device="cpu", channels="lst")
 
 
 def test_predict__refuses_masks_and_names_that_do_not_fit(vectors: Predictor) -> None:
