@@ -27,7 +27,7 @@ REAL = 8
     "-o",
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The file; as it stands RUN/export/model.onnx or .pt2.",
+    help="The file, named .onnx or .pt2 as its format is; as it stands RUN/export/model.onnx or .pt2.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the file.")
 @click.option("--opset", type=click.IntRange(18), help="Version of ONNX's operators; as it stands torch's choice.")
@@ -49,10 +49,11 @@ def command(
     from robustmm.errors import RobustmmError
     from robustmm.plugin_manager import get_plugins
     from robustmm.predictor import load
-    from robustmm.use.export import SUFFIX, export_model, refuse_what_cannot
+    from robustmm.use.export import SUFFIX, export_model, refuse_suffix, refuse_what_cannot
     from robustmm.use.held_out import held_out
 
     path = out or folder / "export" / f"model{SUFFIX[form]}"
+    refuse_suffix(path, form)
     if path.exists() and not overwrite:
         raise RobustmmError(f"{path} is there already; add --overwrite to replace it, or name another with -o")
     registry = get_plugins().registry

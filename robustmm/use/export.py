@@ -144,6 +144,15 @@ def export_model(
     return Exported(path, names, deployed.outputs, differences)
 
 
+def refuse_suffix(path: Path, form: Format) -> None:
+    """Raise RobustmmError for a file whose name does not say its format: programs go by the name."""
+    if path.suffix.lower() == SUFFIX[form]:
+        return
+    owner = next((other for other, suffix in SUFFIX.items() if suffix == path.suffix.lower()), None)
+    repair = f"name it {path.with_suffix(SUFFIX[form])}" + (f", or use --format {owner}" if owner else "")
+    raise RobustmmError(f"{path}: --format {form} writes files that end in {SUFFIX[form]}; {repair}")
+
+
 def refuse_what_cannot(method: Method) -> None:
     """Raise RobustmmError for a method whose prediction is no graph."""
     if method.trunk.not_exportable:

@@ -84,6 +84,11 @@ def test_export__refuses_a_method_without_a_graph(tmp_path: Path, capsys: pytest
         (["--format", "torch", "--batch", "0"], "--batch 0: expected a number above 0, or 'dynamic'"),
         (["--format", "torch", "--batch", "many"], "--batch many: expected"),
         ([], "Missing option '--format'"),
+        (
+            ["--format", "onnx", "-o", "m.pt2"],
+            "m.pt2: --format onnx writes files that end in .onnx; name it m.onnx, or use --format torch",
+        ),
+        (["--format", "torch", "-o", "m"], "m: --format torch writes files that end in .pt2; name it m.pt2\n"),
     ],
 )
 def test_export__refuses(made: str, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
