@@ -18,6 +18,8 @@ from robustmm.types import Modality
 Array = NDArray[Any]
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 ARRAYS = (".npy", ".npz")
+#: First bytes of an .npy file, and of an .npz file with or without arrays.
+MAGIC = (b"\x93NUMPY", b"PK\x03\x04", b"PK\x05\x06")
 RECORDINGS = (".wav",)
 TABLES = (".csv", ".txt")
 #: Pillow's names for one channel of 16 bits; "I" is what older versions call a 16-bit PNG.
@@ -63,6 +65,9 @@ def why_arrays(modality: Modality) -> str:
 def read_array(path: Path, place: str) -> Array:
     """The array of an ``.npy`` file, or the only one of an ``.npz`` file, never unpickling."""
     try:
+        with path.open("rb") as file:
+            if not file.read(len(MAGIC[0])).startswith(MAGIC):
+                raise DataError(f"{place}: is no {path.suffix.lower()} file")
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.lib.npyio.NpzFile):
             with loaded:
@@ -70,7 +75,8 @@ def read_array(path: Path, place: str) -> Array:
                     raise DataError(f"{place}: holds {len(loaded.files)} arrays; an .npz file must hold one")
                 loaded = loaded[loaded.files[0]]
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{place}: not a readable array ({error})") from None
+        reason = "it holds Python objects, not numbers" if "allow_pickle" in str(error) else error
+        raise DataError(f"{place}: not a readable array ({reason})") from None
     array: Array = loaded
     return array
 

@@ -340,6 +340,31 @@ def test_predict__refuses_pictures(pictures: Predictor, value: np.ndarray, messa
         pictures.predict({"m1": value})
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.npy", b"1.0 2.0 3.0", "a.npy: is no .npy file$"),
+        ("a.npz", b"hello", "a.npz: is no .npz file$"),
+        ("a.npy", b"", "a.npy: is no .npy file$"),
+        ("a.npy", b"\x93NUMPY\x01\x00", "a.npy: not a readable array"),
+        ("a.npz", b"PK\x03\x04", "a.npz: not a readable array"),
+    ],
+)
+def test_predict__names_files_that_hold_no_array(
+    vectors: Predictor, tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=message) as caught:
+        vectors.predict({"m0": tmp_path / name})
+    assert "pickle" not in str(caught.value)
+
+
+def test_predict__names_arrays_of_objects(vectors: Predictor, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array([{"a": 1}]), allow_pickle=True)
+    with pytest.raises(DataError, match=r"not a readable array \(it holds Python objects, not numbers\)"):
+        vectors.predict({"m0": tmp_path / "a.npy"})
+
+
 def test_predict__channels_may_be_said(runs: Callable[..., Path]) -> None:
     last = robustmm.load(runs("pictures", **IMAGES), device="cpu", channels="last")
     assert last.predict({"m0": picture((3, 9, 3))}).label
