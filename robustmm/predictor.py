@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import count, groupby, islice
@@ -98,6 +99,12 @@ class Predictor:
         self._make_adapter = make_adapter
         self._ranges = RangeWatch(scalers_of(method.trunk))
 
+    def __repr__(self) -> str:
+        taken = ", ".join(f"{one.name} {' x '.join(map(str, one.shape))}" for one in self.modalities)
+        given = f"{len(self.classes)} {'quantities' if self.method.task.continuous else 'classes'}"
+        run = self.signature.facts.get("name", type(self.method).__name__)
+        return f"Predictor({run}: {taken} -> {self.signature.task} of {given}, on {self.device})"
+
     @property
     def modalities(self) -> tuple[Modality, ...]:
         """What the model takes, in column order."""
@@ -120,8 +127,9 @@ class Predictor:
         Args:
             given: Modality -> value, where an absent modality's key is missing or its value is None; or a list of such
                 samples; or one mapping whose values have an axis more, or are lists, of several samples.
-            presence: (B, M) bool for a mapping of several samples: what is shown of it; None shows everything.
-            ids: Names of the samples; by default their places.
+            presence: (B, M) bool, or whole numbers 0 and 1, for a mapping of several samples: what is shown of it;
+                None shows everything.
+            ids: Names of the samples, all different; by default their places.
 
         Returns:
             A `Prediction`; a list of them where several samples are given.
@@ -130,10 +138,10 @@ class Predictor:
             DataError: a modality is unknown, a value does not fit, or a sample has no modality at all.
         """
         if not isinstance(given, Mapping):
-            return list(self.stream(_named(given, ids)))
+            return list(self.stream(_named(list(given), ids)))
         refuse_unknown(given, self.modalities)
         if is_batch(given, self.modalities):
-            return list(self.stream(_named(samples_of(given, presence, self.modalities), ids)))
+            return list(self.stream(_named(list(samples_of(given, presence, self.modalities)), ids)))
         if presence is not None:
             raise DataError("presence is for several samples; leave out what a single sample lacks")
         (only,) = self.stream([("0" if ids is None else str(ids), given)])
@@ -179,11 +187,7 @@ class Predictor:
 
     def _ready(self, name: str, given: Given) -> _Ready:
         refuse_unknown(given, self.modalities)
-        values = {
-            one.name: read_value(given[one.name], one, self._size(one), order=self.channels, place=f"sample '{name}', ")
-            for one in self.modalities
-            if given.get(one.name) is not None
-        }
+        values = self._values(name, given)
         if not values:
             names = ", ".join(one.name for one in self.modalities)
             raise DataError(f"sample '{name}' has no modality at all; give at least one of {names}")
@@ -192,6 +196,23 @@ class Predictor:
                 self._ranges.look(values[one.name].tensor, one)
         sizes = (value.size for value in values.values())
         return _Ready(name, values, next(sizes) if self.method.task.dense else ())
+
+    def _values(self, name: str, given: Given) -> dict[str, Value]:
+        """What is given of a sample in the model's shapes; everything wrong with it at once, a line each."""
+        values: dict[str, Value] = {}
+        problems: list[str] = []
+        for one in self.modalities:
+            if given.get(one.name) is None:
+                continue
+            try:
+                values[one.name] = read_value(
+                    given[one.name], one, self._size(one), order=self.channels, place=f"sample '{name}', "
+                )
+            except DataError as error:
+                problems.append(str(error))
+        if problems:
+            raise DataError("\n".join(problems))
+        return values
 
     def _size(self, modality: Modality) -> tuple[int, int] | None:
         return self.signature.size_of(modality) if self.resize and len(modality.shape) == 3 else None
@@ -236,20 +257,21 @@ class Predictor:
         return (modality.shape[0], *self.signature.size_of(modality))
 
 
-def _named(samples: Iterable[Given], ids: Sequence[str] | None) -> Iterator[Named]:
+def _named(samples: Sequence[Given], ids: Sequence[object] | None) -> Iterator[Named]:
     """Samples with their names, or with their places where they have none.
 
     Raises:
-        DataError: there are more or fewer names than samples.
+        DataError: there are more or fewer names than samples, or a name stands there twice.
     """
-    names = map(str, count()) if ids is None else iter(ids)
-    for place, given in enumerate(samples):
-        name = next(names, None)
-        if name is None:
-            raise DataError(f"{place} ids for more samples")
-        yield name, given
-    if ids is not None and next(names, None) is not None:
-        raise DataError(f"{len(ids)} ids for fewer samples")
+    if ids is None:
+        return zip(map(str, count()), samples, strict=False)
+    names = [str(name) for name in ids]
+    if len(names) != len(samples):
+        raise DataError(f"{len(names)} ids for {len(samples)} samples; give one for each")
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if twice:
+        raise DataError(f"ids: {', '.join(map(repr, twice))} given more than once; each sample has an id of its own")
+    return zip(names, samples, strict=True)
 
 
 def load(

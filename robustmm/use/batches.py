@@ -51,7 +51,8 @@ def samples_of(given: Given, presence: Any, modalities: Sequence[Modality]) -> I
 
     Args:
         given: Modality -> values with one axis more than a sample's, or a list; None where no sample has it.
-        presence: (B, M) bool in the order of ``modalities``: what is shown of what is given; None shows all.
+        presence: (B, M) bool, or 0 and 1, in the order of ``modalities``: what is shown of what is given; None shows
+            all.
         modalities: Of the model.
 
     Raises:
@@ -74,14 +75,16 @@ def samples_of(given: Given, presence: Any, modalities: Sequence[Modality]) -> I
 def _mask(presence: Any, count: int, modalities: Sequence[Modality]) -> Tensor | None:
     if presence is None:
         return None
-    mask = torch.as_tensor(presence)
-    if tuple(mask.shape) != (count, len(modalities)) or mask.dtype != torch.bool:
-        names = ", ".join(modality.name for modality in modalities)
-        raise DataError(
-            f"presence is {mask.dtype} of shape {tuple(mask.shape)}; expected bool of shape "
-            f"({count}, {len(modalities)}): samples x modalities ({names})"
-        )
-    return mask
+    names = ", ".join(modality.name for modality in modalities)
+    expected = f"expected bool of shape ({count}, {len(modalities)}): samples x modalities ({names})"
+    try:
+        mask = torch.as_tensor(presence)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"presence is no mask ({error}); {expected}") from None
+    whole = not (mask.is_floating_point() or mask.is_complex())
+    if tuple(mask.shape) != (count, len(modalities)) or not (whole and ((mask == 0) | (mask == 1)).all()):
+        raise DataError(f"presence is {mask.dtype} of shape {tuple(mask.shape)}; {expected}, or whole numbers 0 and 1")
+    return mask.bool()
 
 
 def _shown(sample: Given, shown: list[bool], modalities: Sequence[Modality], row: int) -> Given:

@@ -89,7 +89,8 @@ def from_table(path: Path, modalities: Sequence[Modality], note: Callable[[str],
         note: Is told which columns are left alone, if any.
 
     Raises:
-        DataError: the file cannot be read, has no column of a modality or a misspelt one, or a row has none.
+        DataError: the file cannot be read, has no column of a modality or a misspelt one, or a row has none or the id
+            of another.
     """
     header, rows = _read_rows(path)
     names = [one.name for one in modalities]
@@ -97,12 +98,17 @@ def from_table(path: Path, modalities: Sequence[Modality], note: Callable[[str],
     _check_header(path, header, names, note)
     kinds = {one.name: one for one in modalities}
     samples: list[Named] = []
+    lines: dict[str, int] = {}
     for line, row in rows:
         cells = {name: (row[name] or "").strip() for name in columns}
         given = {name: _place(cell, kinds[name], path.parent) for name, cell in cells.items() if cell}
         if not given:
             raise DataError(f"{path}:{line} has no modality at all: {', '.join(columns)} are empty")
-        samples.append((row.get(ID_COLUMN) or f"{path.name}:{line}", given))
+        name = row.get(ID_COLUMN) or f"{path.name}:{line}"
+        if name in lines:
+            raise DataError(f"{path}:{line} column {ID_COLUMN}: '{name}' stands already in line {lines[name]}")
+        lines[name] = line
+        samples.append((name, given))
     if not samples:
         raise DataError(f"{path} has no row")
     return samples

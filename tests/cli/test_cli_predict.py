@@ -200,6 +200,8 @@ def test_predict__overwrites_when_asked_and_only_predictions(vectors: str, capsy
         (["--manifest", "none.csv"], "none.csv:1 has no column of a modality (m0, m1); it has a, b"),
         (["--manifest", "hole.csv"], "hole.csv:3 has no modality at all: m0 are empty"),
         (["--manifest", "short.csv"], "short.csv has no row"),
+        (["--manifest", "same.csv"], "same.csv:4 column id: 'a' stands already in line 2"),
+        (["--manifest", "away.csv"], "m0: x.npy: there is no such file\nsample 'away.csv:2', m1: y.npy: there is no"),
         (["--input", "m0=1", "--adapter-option", "lr=1"], "--adapter-option needs --adapter NAME"),
     ],
 )
@@ -211,6 +213,8 @@ def test_predict__refuses(vectors: str, arguments: list[str], message: str, caps
     Path("none.csv").write_text("a,b\n1,2\n", encoding="utf-8")
     Path("hole.csv").write_text("id,m0\na,1\nb,\n", encoding="utf-8")
     Path("short.csv").write_text("m0\n", encoding="utf-8")
+    Path("same.csv").write_text("id,m0\na,1\nb,1\na,1\n", encoding="utf-8")
+    Path("away.csv").write_text("m0,m1\nx.npy,y.npy\n", encoding="utf-8")
     assert run(["predict", vectors, *arguments]) == 2
     assert message in capsys.readouterr().err
 

@@ -382,10 +382,40 @@ def test_predict__refuses_masks_and_names_that_do_not_fit(vectors: Predictor) ->
         vectors.predict({"m0": rows}, presence=[[True, True]] * 2)
     with pytest.raises(DataError, match="presence is for several samples"):
         vectors.predict({"m0": rows[0]}, presence=[[True, False]])
-    with pytest.raises(DataError, match="1 ids for more samples"):
+    with pytest.raises(DataError, match="1 ids for 2 samples; give one for each"):
         vectors.predict({"m0": rows}, ids=["a"])
-    with pytest.raises(DataError, match="3 ids for fewer samples"):
-        vectors.predict({"m0": rows}, ids=["a", "b", "c"])
+    with pytest.raises(DataError, match="3 ids for 2 samples"):
+        vectors.predict([{"m0": row} for row in rows], ids=["a", "b", "c"])
+    with pytest.raises(DataError, match="ids: 'a' given more than once"):
+        vectors.predict({"m0": rows}, ids=["a", "a"])
+    with pytest.raises(DataError, match=r"presence is torch.float32 .*, or whole numbers 0 and 1"):
+        vectors.predict({"m0": rows}, presence=[[1.0, 0.0]] * 2)
+    with pytest.raises(DataError, match=r"presence is torch.int64 of shape"):
+        vectors.predict({"m0": rows}, presence=[[2, 0]] * 2)
+    with pytest.raises(DataError, match="presence is no mask"):
+        vectors.predict({"m0": rows}, presence=[[1, 0], [1]])
+
+
+def test_predict__presence_may_be_whole_numbers(vectors: Predictor) -> None:
+    rows = np.ones((2, 8), np.float32)
+    mask = np.array([[1, 0], [1, 1]])
+    for presence in (mask, mask.astype(np.uint8), mask.tolist(), torch.from_numpy(mask)):
+        numbers = vectors.predict({"m0": rows, "m1": rows}, presence=presence)
+        assert [one.modalities for one in numbers] == [("m0",), ("m0", "m1")]
+
+
+def test_predict__names_everything_wrong_with_a_sample(vectors: Predictor) -> None:
+    with pytest.raises(DataError) as caught:
+        vectors.predict([{"m0": "away.npy", "m1": "gone.npy"}], ids=["x"])
+    assert str(caught.value).splitlines() == [
+        "sample 'x', m0: away.npy: there is no such file",
+        "sample 'x', m1: gone.npy: there is no such file",
+    ]
+
+
+def test_predictor__says_what_it_takes_and_gives(vectors: Predictor) -> None:
+    name = vectors.signature.facts["name"]
+    assert repr(vectors) == f"Predictor({name}: m0 8, m1 8 -> classification of {len(vectors.classes)} classes, on cpu)"
 
 
 def test_predict__depth_keeps_holes_and_reads_16_bits(tmp_path: Path) -> None:
