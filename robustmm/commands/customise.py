@@ -35,6 +35,7 @@ def command(
     from robustmm.report.comparison_tables import rich_table
     from robustmm.report.html import write_report
     from robustmm.report.results import write_protocol
+    from robustmm.sweep.coverage import check_samples
     from robustmm.sweep.customised import CUSTOMISED, CustomiseRequest, customised_record, plan_customised
     from robustmm.sweep.pool import locked
     from robustmm.sweep.tasks import Needs, TrainTask
@@ -42,6 +43,7 @@ def command(
     chosen = tuple(part.strip() for part in combinations.split(",")) if combinations else ()
     request = CustomiseRequest(folder, chosen, method, balancer, overrides)
     planned = plan_customised(request, get_plugins().registry)
+    check_samples(request, planned, get_plugins().registry)
     tasks = [
         TrainTask(
             one.combination,

@@ -88,6 +88,34 @@ def test_customise__every_combination_in_a_table_and_a_csv(
     assert "unified/accuracy" in Path("tables/customised.md").read_text()
 
 
+def test_customise__samples_that_would_be_left_with_nothing_are_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write_config(tmp_path, data={"dataset": {"missing_rate": 0.3}}, train={"epochs": 1})
+    assert run(["train", "-c", config, "--folder", "made"]) == 0
+    asked = use_fake_training(monkeypatch, like=Path("made"))
+    capsys.readouterr()
+    assert run(["customise", "made"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["m0", "m1"]
+    assert " training samples, such as 'train000" in lines[0]
+    assert " test samples, such as 'test000" in lines[0]
+    assert lines[0].endswith("leave the combination out (--combinations), or the samples out of the data set")
+    assert asked == []
+    assert not Path("made/customised").exists()
+    run(["customise", "made", "--combinations", "m0+m1"])
+    assert len(asked) == 1  # training begins
+
+
+def test_customise__data_that_are_gone_are_told_at_once(
+    made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = use_fake_training(monkeypatch, like=made)
+    assert run(["customise", "made", "-o", "data.dataset={name: tcga_breast, root: gone}"]) == 2
+    assert "gone" in capsys.readouterr().err
+    assert asked == []
+
+
 def test_customise__another_test_part_is_refused(
     made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
