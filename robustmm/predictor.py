@@ -18,7 +18,7 @@ from robustmm.build import adapter_factory
 from robustmm.builder import Builder
 from robustmm.config.load import load_config
 from robustmm.engine.run_folder import RunFolder
-from robustmm.engine.trained import load_selected
+from robustmm.engine.trained import load_selected, require_weights
 from robustmm.errors import DataError, RobustmmError
 from robustmm.masks import all_combinations, combination_name
 from robustmm.methods.method import Method
@@ -311,6 +311,7 @@ def load(
     refuse_order(channels)
     folder = RunFolder(Path(run))
     folder.require()
+    require_weights(folder)  # before model.json, which a run that was never trained lacks too
     registry = registry or get_plugins().registry
     config = load_config([folder.config], _overrides(adapter, adapter_options or {}), registry).config
     signature = read_signature(

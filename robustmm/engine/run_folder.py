@@ -93,6 +93,14 @@ class RunFolder:
         text = "".join(traceback.format_exception(error))
         (self.path / "FAILED").write_text(f"{_now()}\n{text}", encoding="utf-8")
 
+    def failure(self) -> str | None:
+        """The last line of why the run failed; None where it is not marked as failed."""
+        mark = self.path / "FAILED"
+        if not mark.is_file():
+            return None
+        lines = mark.read_text(encoding="utf-8").split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "no reason is written down")
+
 
 def new_folder(root: Path, name: str, seed: int, *, given: Path | None = None, overwrite: bool = False) -> RunFolder:
     """A folder for a new run. One that is not named by the user is made at once, so that no other run takes it.

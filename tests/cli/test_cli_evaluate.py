@@ -98,7 +98,7 @@ def test_evaluate__bad_checkpoint_ends_with_2(made: Path, damage: str, capsys: p
         text = f"{best} is not a checkpoint of robustmm: it has no state header"
     elif damage == "gone":
         best.unlink()
-        text = "made has no checkpoints/best.safetensors; has the run been trained?"
+        text = "made has no weights (checkpoints/best.safetensors); has it been trained?"
     else:
         config = made / "config.yaml"
         config.write_text(config.read_text().replace("size: 8", "size: 9"))

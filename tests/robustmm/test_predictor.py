@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,24 @@ def test_load__names_a_damaged_or_newer_signature(tmp_path: Path) -> None:
         robustmm.load(folder)
     with pytest.raises(CheckpointError, match="is no run folder"):
         robustmm.load(tmp_path)
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_load__says_that_training_failed(tmp_path: Path, marked: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    from robustmm.cli import run
+    from robustmm.engine.run_folder import RunFolder
+
+    folder = RunFolder(tmp_path / "made")
+    folder.begin("name: made\n", [])
+    if marked:
+        folder.fail(robustmm.RobustmmError("step 3: the loss is nan"))
+    says = "training failed: .*step 3: the loss is nan" if marked else "has it been trained\\?"
+    message = rf"made has no weights \(checkpoints/best.safetensors\); {says}$"
+    with pytest.raises(CheckpointError, match=message):
+        robustmm.load(folder.path)
+    for arguments in (["predict", "--input", "m0=1"], ["export", "--format", "torch"]):
+        assert run([arguments[0], str(folder.path), *arguments[1:]]) == 2
+        assert re.search(message, capsys.readouterr().err, re.MULTILINE)
 
 
 def test_load__leaves_the_random_generator(runs: Callable[..., Path]) -> None:
