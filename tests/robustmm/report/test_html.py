@@ -248,6 +248,7 @@ def test_report__without_its_protocol_says_what_is_there(tmp_path: Path) -> None
 def test_report_command__prints_the_page(tmp_path: Path) -> None:
     page_of(tmp_path, make_record(["rgb"]))
     (tmp_path / "report.html").unlink()
+    (tmp_path / "config.yaml").write_text("name: demo\n")
     result = CliRunner().invoke(command, [str(tmp_path)], catch_exceptions=False)
     assert result.output == f"{tmp_path / 'report.html'}\n"
     assert (tmp_path / "report.html").is_file()
