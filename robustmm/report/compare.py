@@ -13,7 +13,7 @@ from robustmm.errors import CheckpointError, RobustmmError, did_you_mean
 from robustmm.report import statistics
 from robustmm.report.comparison_remarks import comparison_remarks
 from robustmm.report.groups import Group, group_runs
-from robustmm.report.measures import LAYOUTS, Measures, Record, layout_of, main_metric, measure
+from robustmm.report.measures import LAYOUTS, Measures, Record, full_scale, layout_of, main_metric, measure
 from robustmm.report.refusals import refusals, settings
 from robustmm.report.results import COMBINATIONS
 from robustmm.report.runs import FinishedRun, find_runs, read_run, split_keys
@@ -78,6 +78,7 @@ def compare(request: CompareRequest) -> dict[str, Any]:
         "split": first["split"],
         "metric": metric,
         "direction": direction,
+        "scale": full_scale(first, metric, _values(measured)),
         "mean_over": layout.over or None,
         "along": layout.along,
         "by": list(request.by),
@@ -158,6 +159,12 @@ def _quantities(measured: Sequence[Sequence[Measures]]) -> list[str]:
     """Headlines that every run has a value of; the others cannot be averaged over seeds."""
     everyone = [own for group in measured for own in group]
     return [name for name in everyone[0].quantities if all(own.quantities.get(name) is not None for own in everyone)]
+
+
+def _values(measured: Sequence[Sequence[Measures]]) -> list[float]:
+    """Every point of every run, as far as it has a value."""
+    points = [point for group in measured for own in group for point in own.points]
+    return [point.value for point in points if point.value is not None]
 
 
 def _methods(test: str, seeds: int) -> dict[str, Any]:

@@ -71,6 +71,17 @@ class Measures:
     degenerate: tuple[str, ...]
 
 
+def full_scale(record: Record, metric: str, values: Sequence[float]) -> float:
+    """What a full bar of a score stands for: 1 where every value lies within 0 and 1, else the largest value.
+
+    Errors of quantities have a unit, so that 1 means nothing there: always the largest value.
+    """
+    largest = float(max(values, default=1.0))
+    if "targets" in record and record["directions"][metric] == "min":
+        return largest if largest > 0 else 1.0
+    return max(largest, 1.0)
+
+
 def layout_of(protocol: str) -> Layout | None:
     """How a protocol's rows are named; None for one that cannot be compared over seeds, such as ``latency``."""
     base = COMBINATIONS if protocol.startswith(f"{COMBINATIONS}-") else protocol  # with an adapter

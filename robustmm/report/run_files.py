@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from robustmm.errors import CheckpointError
+from robustmm.report.measures import full_scale
 from robustmm.report.results import COMBINATIONS, read_results
 from robustmm.report.summaries import modalities_of
 from robustmm.report.tables import shown_metrics
@@ -106,12 +107,5 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _scale(record: Record, metric: str) -> float:
-    """What a full bar stands for: 1 where every value lies within 0 and 1, else the largest value.
-
-    Errors of quantities have a unit, so that 1 means nothing there: always the largest value.
-    """
     values = [row["metrics"][metric] for row in record["rows"] if row["metrics"][metric] is not None]
-    largest = float(max(values, default=1.0))
-    if "targets" in record and record["directions"][metric] == "min":
-        return largest if largest > 0 else 1.0
-    return max(largest, 1.0)
+    return full_scale(record, metric, values)

@@ -8,7 +8,7 @@ from typing import Any
 
 from robustmm.report.curves import Plot, Point, curve_figure
 from robustmm.report.figure import Figure
-from robustmm.report.heat import tint
+from robustmm.report.heat import span_of, tint
 from robustmm.report.sections.section import Section
 
 #: Up to this many curves are drawn large.
@@ -37,10 +37,13 @@ def point_sections(compared: Mapping[str, Any]) -> Iterator[Section]:
     """Always one."""
     along = compared["along"]
     names = [point["name"] for point in compared["groups"][0]["points"]]
+    gains = _gains(compared)
+    span = span_of((gain for own in gains for gain in own), compared["scale"])
     content = {
         "figures": _figures(compared) if along else [],
         "series": {group["label"]: place for place, group in enumerate(compared["groups"])},
-        "rows": dict(zip(names, _cells(compared), strict=True)),
+        "rows": dict(zip(names, _cells(compared, gains, span), strict=True)),
+        "span": span,
         "what": along or "combination",
     }
     title = "Combination by combination" if "combination" in _first_words(compared) else TITLES.get(along)
@@ -52,15 +55,19 @@ def _first_words(compared: Mapping[str, Any]) -> str:
     return str(compared["mean_over"] or "") if compared["along"] is None else ""
 
 
-def _cells(compared: Mapping[str, Any]) -> list[list[PointCell]]:
-    """Place by place, a cell for each group."""
+def _gains(compared: Mapping[str, Any]) -> list[list[float]]:
+    """Group by group, how much better than the reference each place is."""
     sign = 1 if compared["direction"] == "max" else -1
     columns = [group["points"] for group in compared["groups"]]
-    gains = [[_gain(own, first, sign) for own, first in zip(points, columns[0], strict=True)] for points in columns]
-    largest = max((abs(gain) for own in gains for gain in own), default=0.0)
+    return [[_gain(own, first, sign) for own, first in zip(points, columns[0], strict=True)] for points in columns]
+
+
+def _cells(compared: Mapping[str, Any], gains: Sequence[Sequence[float]], span: float) -> list[list[PointCell]]:
+    """Place by place, a cell for each group."""
+    columns = [group["points"] for group in compared["groups"]]
     cells = [
         [
-            PointCell(point["mean"], point["sd"], tint(abs(gain), largest), "loss" if gain < 0 else "gain")
+            PointCell(point["mean"], point["sd"], tint(abs(gain), span), "loss" if gain < 0 else "gain")
             for point, gain in zip(points, own, strict=True)
         ]
         for points, own in zip(columns, gains, strict=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from robustmm.report.curves import Plot, Point, curve_figure
 from robustmm.report.figure import Figure
-from robustmm.report.heat import tint
+from robustmm.report.heat import span_of, tint
 from robustmm.report.run_files import Record, RunFiles
 from robustmm.report.sections.section import Section
 
@@ -42,10 +42,12 @@ def corruption_sections(run: RunFiles) -> Iterator[Section]:
     names = list(dict.fromkeys(mean["corruption"] for mean in record["means"]))
     columns = _columns(record, run.modalities)
     values = {(row["modality"], row["corruption"], row["severity"]): row for row in record["rows"]}
+    span = span_of((mean["drop"][run.score] for mean in record["means"]), run.scales[run.score])
     content = {
         "clean": record["clean"][run.score],
         "columns": columns,
-        "heat": {name: [_cell(record, run, modality, name) for modality in columns] for name in names},
+        "heat": {name: [_cell(record, run, modality, name, span) for modality in columns] for name in names},
+        "span": span,
         "reasons": _reasons(record),
         "figures": _figures(record, run, names, columns),
         "series": {name: place for place, name in enumerate(columns)},
@@ -63,7 +65,7 @@ def _columns(record: Record, modalities: Sequence[str]) -> list[str]:
     return [name for name in modalities if name in named]
 
 
-def _cell(record: Record, run: RunFiles, modality: str, corruption: str) -> HeatCell:
+def _cell(record: Record, run: RunFiles, modality: str, corruption: str, span: float) -> HeatCell:
     found = _find(record["means"], modality, corruption)
     if found is None:
         skipped = _find(record["skipped"], modality, corruption)
@@ -74,7 +76,7 @@ def _cell(record: Record, run: RunFiles, modality: str, corruption: str) -> Heat
     return HeatCell(
         mean=found["metrics"][run.score],
         drop=drop,
-        tint=tint(abs(harm or 0.0), _largest_drop(record, run.score)),
+        tint=tint(abs(harm or 0.0), span),
         kind="gain" if harm is not None and harm < 0 else "loss",
         degenerate=sum(bool(row["degenerate"]) for row in rows),
     )
@@ -82,11 +84,6 @@ def _cell(record: Record, run: RunFiles, modality: str, corruption: str) -> Heat
 
 def _find(entries: Sequence[Record], modality: str, corruption: str) -> Record | None:
     return next((one for one in entries if one["modality"] == modality and one["corruption"] == corruption), None)
-
-
-def _largest_drop(record: Record, score: str) -> float:
-    drops = [abs(mean["drop"][score]) for mean in record["means"] if mean["drop"][score] is not None]
-    return max(drops, default=0.0)
 
 
 def _reasons(record: Record) -> dict[str, list[tuple[str, str]]]:

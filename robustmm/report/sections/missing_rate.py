@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from robustmm.report.curves import Plot, Point, curve_figure
 from robustmm.report.figure import Figure
-from robustmm.report.heat import tint
+from robustmm.report.heat import span_of, tint
 from robustmm.report.run_files import Record, RunFiles
 from robustmm.report.sections.points import curve_points, mean_over, metric_columns, with_counts
 from robustmm.report.sections.section import Section
@@ -34,10 +34,13 @@ def missing_rate_sections(run: RunFiles) -> Iterator[Section]:
     points = [_with_rates(point, run) for point in with_counts(record["curves"], record["rows"], PLACE)]
     figures = [figure for figure in (_patterns(record, run), _modalities(record, run)) if figure is not None]
     patterns = dict.fromkeys(point["pattern"] for point in points)
+    harms = _harms(points, run)
+    span = span_of(harms.values(), run.scales[run.score])
     content = {
         "points": points,
         "rates": sorted({point["rate"] for point in points}),
-        "grid": _grid(points, run),
+        "grid": _grid(points, run.score, harms, span),
+        "span": span,
         "columns": metric_columns(points, run.metrics),
         "figures": figures,
         "patterns": {name: PATTERNS.get(name, "") for name in patterns},
@@ -69,22 +72,33 @@ class GridCell:
     degenerate: int
 
 
-def _grid(points: Sequence[dict[str, Any]], run: RunFiles) -> dict[str, dict[float, GridCell]]:
-    """Pattern, with its modality where it has one -> rate -> cell."""
+def _lines(points: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Pattern, with its modality where it has one -> points."""
     lines: dict[str, list[dict[str, Any]]] = {}
     for point in points:
         name = point["pattern"] if point["modality"] is None else f"only {point['modality']} missing"
         lines.setdefault(name, []).append(point)
+    return lines
+
+
+def _harms(points: Sequence[dict[str, Any]], run: RunFiles) -> dict[tuple[str, float], float]:
+    """(line, rate) -> what is lost against the smallest rate of the line."""
+    lines = _lines(points)
     firsts = {name: min(own, key=lambda one: one["rate"])["metrics"][run.score]["mean"] for name, own in lines.items()}
-    harms = {
+    return {
         (name, point["rate"]): _harm(point["metrics"][run.score]["mean"], firsts[name], run.rising)
         for name, own in lines.items()
         for point in own
     }
-    largest = max(map(abs, harms.values()), default=0.0)
+
+
+def _grid(
+    points: Sequence[dict[str, Any]], score: str, harms: Mapping[tuple[str, float], float], span: float
+) -> dict[str, dict[float, GridCell]]:
+    """Line -> rate -> cell."""
     return {
-        name: {point["rate"]: _grid_cell(point, run.score, harms[name, point["rate"]], largest) for point in own}
-        for name, own in lines.items()
+        name: {point["rate"]: _grid_cell(point, score, harms[name, point["rate"]], span) for point in own}
+        for name, own in _lines(points).items()
     }
 
 
@@ -94,10 +108,10 @@ def _harm(mean: float | None, first: float | None, rising: bool) -> float:
     return first - mean if rising else mean - first
 
 
-def _grid_cell(point: dict[str, Any], score: str, harm: float, largest: float) -> GridCell:
+def _grid_cell(point: dict[str, Any], score: str, harm: float, span: float) -> GridCell:
     values = point["metrics"][score]
     kind = "gain" if harm < 0 else "loss"
-    return GridCell(point["rate"], values["mean"], values["sd"], tint(abs(harm), largest), kind, point["degenerate"])
+    return GridCell(point["rate"], values["mean"], values["sd"], tint(abs(harm), span), kind, point["degenerate"])
 
 
 def _with_rates(point: dict[str, Any], run: RunFiles) -> dict[str, Any]:

@@ -98,6 +98,15 @@ def test_points__are_means_over_seeds_and_coloured_by_the_reference(two: tuple[d
         assert row.find("td")[0].attributes["style"] == "--tint:0.0%"
 
 
+def test_points__differences_within_noise_stay_pale(tmp_path: Path) -> None:
+    write_group(tmp_path / "runs", "a_plain", [0.0] * 3)
+    write_group(tmp_path / "runs", "b_drop", [0.01] * 3, method__name="modality_dropout")
+    page = read_page(write_comparison_page(compare(CompareRequest([tmp_path / "runs"])), tmp_path / "made"))
+    assert rows_of(page, "point-table")[0].find("td")[1].attributes["style"] == "--tint:9.0%"
+    (table,) = page.find("table", id="point-table")
+    assert "from plain, palest for none and darkest for 0.0500: worse better" in table.find("caption")[0].text
+
+
 def test_points__along_a_rate_are_curves(tmp_path: Path) -> None:
     for name, lost in (("plain", 0.4), ("modality_dropout", 0.2)):
         for seed in range(3):

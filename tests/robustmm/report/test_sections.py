@@ -215,6 +215,17 @@ def test_corruption__cell_that_does_not_fit_says_why_and_harm_has_another_colour
     assert [cell.text for cell in noise.find("td")] == ["0.5000−0.20001 degenerate", "0.7500+0.0500"]
     assert [cell.text for cell in jpeg.find("td")] == ["0.70000.0000", "does not fit: it measures something"]
     assert jpeg.find("td")[1].attributes["class"] == "heat absent"
+    assert "palest for none and darkest for 0.2000: worse better" in table.find("caption")[0].text
+    assert [cell.attributes["style"] for cell in noise.find("td")] == ["--tint:45.0%", "--tint:11.3%"]
+
+
+def test_corruption__changes_within_noise_stay_pale(tmp_path: Path) -> None:
+    record = corruption_record()
+    for mean in record["means"]:
+        mean["drop"]["accuracy"] = 0.005
+    (table,) = page_of(tmp_path, make_record(["rgb", "depth"]), corruption=record).find("table", id="corruption-heat")
+    assert "darkest for 0.0500" in table.find("caption")[0].text
+    assert table.find("tr", data_corruption="noise")[0].find("td")[0].attributes["style"] == "--tint:4.5%"
 
 
 def test_noise__points_are_those_of_the_results(made: Made) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from robustmm.report import html
-from robustmm.report.heat import MOST_TINT, tint
+from robustmm.report.heat import MOST_TINT, span_of, tint
 
 STYLE = (Path(html.__file__).parent / "report.css").read_text(encoding="utf-8")
 
@@ -64,3 +64,9 @@ def test_heat__numbers_are_readable_in_the_darkest_cell(scheme: int, colour: str
 def test_tint__grows_with_the_value_and_ends_at_the_largest() -> None:
     assert [tint(value, 2.0) for value in (0.0, 1.0, 2.0, 3.0)] == [0.0, MOST_TINT / 2, MOST_TINT, MOST_TINT]
     assert tint(0.0, 0.0) == 0.0
+
+
+def test_span__small_changes_do_not_span_the_colours() -> None:
+    assert span_of([0.004, -0.01, None], scale=1.0) == 0.05
+    assert span_of([0.004, -0.3], scale=1.0) == 0.3
+    assert span_of([], scale=60.0) == 3.0  # an error in the unit of its quantity
