@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import logging
 import tempfile
 from collections.abc import Callable, Mapping
@@ -164,9 +166,12 @@ def serve(app: Flask, host: str, port: int, ready: Callable[[str], None]) -> Non
     """
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     serving = importlib.import_module("werkzeug.serving")
+    advice = io.StringIO()
     try:
-        server = serving.make_server(host, port, app)  # one request at a time: the model is one
+        with contextlib.redirect_stderr(advice):  # werkzeug prints advice of its own, and ends the process
+            server = serving.make_server(host, port, app)  # one request at a time: the model is one
     except (OSError, SystemExit) as error:
-        raise RobustmmError(f"{host}:{port} cannot be used; give another --port") from error
+        reason = next(iter(advice.getvalue().splitlines()), str(error))
+        raise RobustmmError(f"{host}:{port} cannot be used ({reason}); give another --port") from error
     ready(f"http://{f'[{host}]' if ':' in host else host}:{server.server_port}")
     server.serve_forever()

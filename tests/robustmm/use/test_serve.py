@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import re
 import socket
 import sys
@@ -177,13 +179,16 @@ def test_app__works_without_test_data(runs: Callable[..., Path]) -> None:
     assert client.get("/sample/0").status_code == 400
 
 
-def test_serve__names_a_port_that_is_taken(runs: Callable[..., Path]) -> None:
+def test_serve__names_a_port_that_is_taken(runs: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
     app = make_app(robustmm.load(runs("vectors"), device="cpu"), HeldOut(None))
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        with pytest.raises(RobustmmError, match=r"127.0.0.1:\d+ cannot be used; give another --port"):
+        capsys.readouterr()
+        message = rf"127.0.0.1:\d+ cannot be used \({os.strerror(errno.EADDRINUSE)}\); give another --port"
+        with pytest.raises(RobustmmError, match=message):
             serve(app, "127.0.0.1", taken.getsockname()[1], print)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_serve__tells_its_address(
