@@ -108,7 +108,7 @@ class Assembly:
                 if one.name in sizes and sizes[one.name] != one.shape[1:]
             },
             {
-                **parts.facts,
+                **parts.facts_for_people(),
                 "name": self.config.name,
                 "dataset": self.config.data.dataset.name,
                 "method": self.config.method.name,

@@ -99,6 +99,16 @@ class Parts:
     facts: dict[str, str | int | float]
     colours: tuple[tuple[int, int, int], ...] | None = None
 
+    def facts_for_people(self) -> dict[str, str | int | float]:
+        """The facts with each count of samples once, and where validation was carved, the samples before that."""
+        carved = self.validation.dataset is self.train.dataset
+        whole = len(self.train) + (len(self.validation) if carved else 0)
+        counts = {"train": whole, "val": len(self.validation), "test": len(self.test)}
+        facts = {key: value for key, value in self.facts.items() if counts.get(key) != value}
+        if carved:
+            facts["validation"] = f"{facts['validation']}; training had {whole} samples before"
+        return facts
+
 
 def split_parts(
     splits: DataSplits, *, seed: int, fraction: float, carve_seed: int, modalities: Sequence[str] | None = None

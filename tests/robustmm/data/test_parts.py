@@ -99,6 +99,22 @@ def test_split_parts__says_what_it_carved_by():
     assert plain.facts["validation"] == "carved from training by samples, fraction 0.2, seed 1"
 
 
+def test_parts__people_read_each_count_once():
+    notes = {"train": 10, "test": 3, "val": 7, "windows": 10}
+    carved = split_parts(splits(notes=notes), seed=0, fraction=0.2, carve_seed=1)
+    assert carved.facts_for_people() == {
+        "val": 7,  # of nothing that the run counts
+        "windows": 10,
+        "validation": "carved from training by samples, fraction 0.2, seed 1; training had 10 samples before",
+        "train_samples": 8,
+        "validation_samples": 2,
+        "test_samples": 3,
+    }
+    own = split_parts(splits(notes={"train": 10, "val": 4}, validation=arrays(4)), seed=0, fraction=0.2, carve_seed=1)
+    assert own.facts_for_people().keys() == {"validation", "train_samples", "validation_samples", "test_samples"}
+    assert own.facts_for_people()["validation"] == "the data set's own"
+
+
 def test_split_parts__uses_the_validation_part_that_is_there():
     parts = split_parts(splits(validation=arrays(4)), seed=0, fraction=0.2, carve_seed=1)
     assert (len(parts.train), len(parts.validation)) == (10, 4)
