@@ -60,14 +60,19 @@ def _degenerate(run: RunFiles) -> Iterable[Remark]:
 
 
 def _stale(run: RunFiles) -> Iterable[Remark]:
-    own = run.record["selection"]
-    other = [name for name, record in run.protocols.items() if record["selection"] != own]
+    other = [name for name, record in run.protocols.items() if _differs(record, run.record)]
     if other:
         yield Remark(
             "warning",
-            f"Measured with other weights than the combinations: {_listed(other)}. Run `robustmm evaluate` again for "
-            f"these protocols.",
+            f"Measured with other weights, or on other data, than the combinations: {_listed(other)}. Run `robustmm "
+            f"evaluate` again for these protocols.",
         )
+
+
+def _differs(record: Record, other: Record) -> bool:
+    """Whether weights or data are not the same; unknown where a record has no fingerprint of them."""
+    known = {one["fingerprint"] for one in (record, other) if "fingerprint" in one}
+    return len(known) > 1 or bool(record["selection"] != other["selection"])
 
 
 def _warnings(record: Record, status: str | None) -> Iterable[Remark]:

@@ -27,7 +27,7 @@ PARTS = ("unified", "customised", "difference")
 #: What the record has of the unified run's.
 FACTS = (
     *("run", "dataset", "split", "method", "balancer", "missing_policy", "seed", "adapter", "modalities"),
-    *("score", "directions", "chance", "chances", "classes", "targets", "selection", "data"),
+    *("score", "directions", "chance", "chances", "classes", "targets", "selection", "data", "fingerprint"),
 )
 #: Summaries of a selection score that are a score of the only combination as well.
 KEPT_AGGREGATES = ("mean", "worst", "complete")

@@ -84,6 +84,8 @@ def test_customise__every_combination_in_a_table_and_a_csv(
     assert means["customised"]["accuracy"] == pytest.approx(0.55)
     assert means["difference"]["accuracy"] == pytest.approx(0.55 - means["unified"]["accuracy"])
     assert "mean of 3" in capsys.readouterr().out
+    protocols = json.loads((made / "results.json").read_text())["protocols"]
+    assert protocols["customised"]["fingerprint"] == protocols["combinations"]["fingerprint"]
     assert run(["report", "made", "--tables", "tables"]) == 0
     assert "unified/accuracy" in Path("tables/customised.md").read_text()
 

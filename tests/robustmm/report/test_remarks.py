@@ -13,6 +13,7 @@ from robustmm.report.remarks import remarks
 from robustmm.report.run_files import RunFiles
 
 TWO = ["rgb", "depth"]
+OTHER = "warning: Measured with other weights, or on other data, than the combinations: noise."
 
 
 def test_report__says_degenerate_in_words(tmp_path: Path) -> None:
@@ -90,8 +91,16 @@ def test_remarks__weights_selected_on_the_test_part_are_warned_of(tmp_path: Path
 def test_remarks__protocols_of_other_weights_are_warned_of() -> None:
     other = beside()
     other["selection"]["epoch"] = 0
-    assert "warning: Measured with other weights than the combinations: noise." in said(noise=other)[0]
+    assert OTHER in said(noise=other)[0]
     assert len(said(noise=beside(curves=[]))) == 1
+
+
+@pytest.mark.parametrize(("own", "warned"), [("a1", False), ("b2", True), (None, False)])
+def test_remarks__protocols_of_another_fingerprint_are_warned_of(own: str | None, warned: bool) -> None:
+    combinations = {**make_record(TWO), "fingerprint": "a1"}
+    noise = beside(curves=[], **({"fingerprint": own} if own else {}))
+    found = [remark.text for remark in remarks(RunFiles(Path(), {"combinations": combinations, "noise": noise}))]
+    assert any(text.startswith("Measured with other weights, or on other data") for text in found) == warned
 
 
 def test_remarks__few_samples_and_few_masks_are_noted(tmp_path: Path) -> None:
