@@ -146,7 +146,7 @@ def _warn_of_stale(trained: _Trained) -> None:
     if stale:
         warnings.warn(
             f"{trained.folder.path}: {', '.join(stale)} in results.json and report.html were measured with other "
-            f"weights or other test data; measure them again with `robustmm evaluate`",
+            f"weights or other test data; measure them again (`robustmm evaluate`, or `robustmm customise`)",
             stacklevel=2,
         )
 
