@@ -130,9 +130,7 @@ def _refuse_what_masks_say(overrides: tuple[str, ...]) -> None:
     for text in overrides:
         key = text.partition("=")[0]
         if key.startswith("evaluation.missing_rate."):
-            raise click.UsageError(
-                f"-o {text}: --masks brings rates and patterns of its own; leave one of them out"
-            )
+            raise click.UsageError(f"-o {text}: --masks brings rates and patterns of its own; leave one of them out")
 
 
 def show_run(folder: RunFolder, asked: Sequence[str] | None = None) -> None:
