@@ -159,9 +159,7 @@ class StagewiseTrunk(Trunk):
         """See `Trunk.reencode`; of the carrier the first level alone, since `refuse` makes the others anew."""
         shown = presence.to(next(iter(inputs.values())).device)
         return {
-            name: self._encode(
-                name, self._input(name, inputs[name], shown[:, column]), self._rows(presence[:, column])
-            )
+            name: self._encode(name, self._input(name, inputs[name], shown[:, column]), self._rows(presence[:, column]))
             if name in inputs
             else levels
             for column, (name, levels) in enumerate(features.items())

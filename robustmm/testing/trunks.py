@@ -224,6 +224,4 @@ def encoding_again_equals_encoding(component: Component) -> None:
                     continue
                 direct = case.fused({**case.inputs, **changed}, case.presence)
                 for level, (ours, theirs) in enumerate(zip(fused, direct, strict=True)):
-                    require_close(
-                        ours, theirs, f"level {level} from {name} encoded again"
-                    )
+                    require_close(ours, theirs, f"level {level} from {name} encoded again")
