@@ -124,7 +124,7 @@ def _alone(folder: RunFolder) -> AbstractContextManager[Any]:
     """Keep other evaluations out of a run, where one process evaluates it."""
     if distributed.is_parallel():
         return nullcontext()
-    return locked(folder.path / "eval", "another evaluation of this run is at work; wait for it or end it")
+    return locked(folder.config, "another evaluation of this run is at work; wait for it or end it")
 
 
 def _known(trained: _Trained) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Keeping other processes out of a folder."""
+"""Keeping other processes out of a folder, by a lock on one of its files."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ from pathlib import Path
 
 from robustmm.errors import CheckpointError
 
-LOCK = ".lock"
-
 
 @contextmanager
-def locked(folder: Path, taken: str) -> Iterator[int]:
-    """Hold a folder's lock; yields its file descriptor, -1 where there are no locks. It ends with the process.
+def locked(file: Path, taken: str) -> Iterator[int]:
+    """Hold a lock; yields its file descriptor, -1 where there are no locks. It ends with the process.
 
     Args:
-        folder: Made where there is none.
-        taken: What is the matter where another process holds it, after the folder's name.
+        file: That is locked; made where there is none, else not changed.
+        taken: What is the matter where another process holds it, after the name of the file's folder.
 
     Raises:
         CheckpointError: another process holds it.
@@ -28,13 +26,13 @@ def locked(folder: Path, taken: str) -> Iterator[int]:
     except ImportError:  # no POSIX
         yield -1
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(file, os.O_RDONLY | os.O_CREAT, 0o644)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise CheckpointError(f"{folder} is in use: {taken}") from error
+            raise CheckpointError(f"{file.parent} is in use: {taken}") from error
         yield descriptor
     finally:
         os.close(descriptor)

@@ -78,8 +78,6 @@ def origin(subject: Subject) -> dict[str, Any]:
         "part": "test",
         "device": subject.device.type,
         "precision": config.train.precision,
-        "method": config.method.as_mapping(),
-        "missing_policy": config.model.missing_policy.as_mapping(),
         "data": data,
         "samples": len(subject.assembly.parts.test),
         "content": subject.content,

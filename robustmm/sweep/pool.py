@@ -19,6 +19,7 @@ from robustmm.sweep.tasks import Outcome, Share, TrainTask, outcome_of
 
 #: Seconds between two looks at the children.
 PAUSE = 0.05
+LOCK = ".lock"
 
 #: Called as tasks start and end.
 OnStart = Callable[[TrainTask], None]
@@ -118,6 +119,6 @@ def _signal(children: Sequence[_Child], number: signal.Signals) -> None:
 def locked(folder: Path) -> AbstractContextManager[int]:
     """Keep other sweeps out of a folder; see `robustmm.engine.lock.locked`."""
     return folder_lock.locked(
-        folder,
+        folder / LOCK,
         "another command, or runs that it left behind, are still at work there; wait for them or end them",
     )

@@ -336,10 +336,10 @@ def test_protocols__data_with_other_classes_are_refused(tmp_path: Path, capsys: 
 def test_protocols__two_evaluations_of_one_run_at_once_are_refused(
     made: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with locked(made / "eval", "held by the test"):
+    with locked(made / "config.yaml", "held by the test"):
         capsys.readouterr()
         assert run(["evaluate", "made", "-p", "expected"]) == 2
-        assert "eval is in use: another evaluation of this run is at work" in capsys.readouterr().err
+        assert "made is in use: another evaluation of this run is at work" in capsys.readouterr().err
     assert run(["evaluate", "made", "-p", "expected"]) == 0
 
 
