@@ -181,7 +181,7 @@ def _trained(
     fabric = fabric or launch(one_process(config.train, accelerator))
     assembly = assemble(config, registry, fit_scalers=False)
     fabric.barrier()  # the first process may still be writing the checkpoint
-    best = load_best(assembly, folder)
+    best = load_selected(assembly.method, folder)
     _agree_with_signature(folder, assembly)
     return _Trained(folder, registry, assembly, place(assembly.method.deployable(), fabric, config.train), fabric, best)
 
@@ -314,12 +314,3 @@ def _row_facts(config: RunConfig) -> dict[str, Any]:
         "missing_policy": config.model.missing_policy.name,
         "seed": config.seed,
     }
-
-
-def load_best(assembly: Assembly, folder: RunFolder) -> dict[str, Any]:
-    """Give the assembly's method the weights that selection picked; return the checkpoint's facts.
-
-    Raises:
-        CheckpointError: there is none, or it does not fit.
-    """
-    return load_selected(assembly.method, folder)

@@ -24,7 +24,7 @@ from robustmm.engine.adapt import evaluate_adapted
 from robustmm.engine.evaluate import Evaluation, evaluate_combinations
 from robustmm.engine.run_folder import RunFolder
 from robustmm.engine.scores import summarise
-from robustmm.evaluation import load_best
+from robustmm.engine.trained import load_selected
 from robustmm.plugin_manager import get_plugins
 from robustmm.seeding import generator_for
 
@@ -59,7 +59,7 @@ def measure(folder: Path, overrides: Sequence[str], noises: Sequence[str], score
     run.require()
     registry = get_plugins().registry
     assembly = assemble(load_config([run.config], overrides, registry).config, registry, fit_scalers=False)
-    load_best(assembly, run)
+    load_selected(assembly.method, run)
     assert assembly.make_adapter is not None
     method = assembly.method.deployable()
     chosen = [method.modalities] if complete else assembly.combinations

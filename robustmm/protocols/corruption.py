@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
-from statistics import fmean
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from robustmm.config.component import ComponentSection
-from robustmm.corruption import Corruption, Spread, misfit
+from robustmm.corruption import Corruption, misfit
 from robustmm.data.parts import Part
 from robustmm.engine.record import Alteration, Views
 from robustmm.engine.recording import Recording, combination_view
 from robustmm.errors import ConfigError, did_you_mean
-from robustmm.protocols.altered import altered, digest_of, spreads_of
+from robustmm.protocols.altered import altered, digest_of
+from robustmm.protocols.curves import spread_of
 from robustmm.protocols.protocol import Protocol, row_of
 from robustmm.registry import Component
 from robustmm.seeding import generator_for
@@ -137,12 +137,8 @@ class Corruptions(Protocol):
                 raise ConfigError([f"evaluation.corruption.modalities: {what}"])
         return [known[name] for name in names]
 
-    @cached_property
-    def _spreads(self) -> dict[str, Spread]:
-        return spreads_of(self.subject.assembly.parts)
-
     def _case(self, component: Component, options: Mapping[str, Any], modality: Modality) -> Case:
-        spread = self._spreads[modality.name]
+        spread = self.subject.spreads[modality.name]
         made = component.build(modality=modality, spread=spread, **options)
         facts = [component.name, dict(options), self._section.seed, [spread.low, spread.high, spread.mean, spread.std]]
         return Case(modality.name, component.name, made, digest_of(facts))
@@ -192,15 +188,10 @@ def _means(rows: list[dict[str, Any]], clean: Mapping[str, float | None]) -> lis
         groups.setdefault((row["modality"], row["corruption"]), []).append(row["metrics"])
     found = []
     for (modality, corruption), metrics in groups.items():
-        mean = {name: _mean([one[name] for one in metrics]) for name in clean}
+        mean = {name: spread_of([one[name] for one in metrics])["mean"] for name in clean}
         drop = {name: _difference(clean[name], mean[name]) for name in clean}
         found.append({"modality": modality, "corruption": corruption, "metrics": mean, "drop": drop})
     return found
-
-
-def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return fmean(known) if len(known) == len(values) else None
 
 
 def _difference(first: float | None, second: float | None) -> float | None:

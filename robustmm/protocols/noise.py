@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from robustmm.corruption import Spread
 from robustmm.engine.record import Alteration, Views
 from robustmm.engine.recording import Recording, combination_view
-from robustmm.protocols.altered import altered, digest_of, spreads_of
+from robustmm.protocols.altered import altered, digest_of
 from robustmm.protocols.curves import curves
 from robustmm.protocols.protocol import Protocol, row_of
 from robustmm.seeding import generator_for
@@ -80,18 +80,14 @@ class Noise(Protocol):
                     yield Draw(kind, strength, seed)
 
     def _view(self, draw: Draw) -> str:
-        facts = {name: [one.low, one.high, one.mean] for name, one in self._spreads.items()}
+        facts = {name: [one.low, one.high, one.mean] for name, one in self.subject.spreads.items()}
         return f"noise/{draw.noise}/{draw.strength:g}/{draw.seed}@{digest_of(facts)}"
-
-    @cached_property
-    def _spreads(self) -> dict[str, Spread]:
-        return spreads_of(self.subject.assembly.parts)
 
     def _altered(self, draw: Draw, batch: Batch) -> dict[str, Tensor]:
         def change(modality: Modality) -> Callable[[Tensor, int], Tensor]:
             def one(value: Tensor, row: int) -> Tensor:
                 generator = generator_for("noise", draw.noise, draw.seed, modality.name, batch.ids[row])
-                return noisy(value, draw, modality, self._spreads[modality.name], generator)
+                return noisy(value, draw, modality, self.subject.spreads[modality.name], generator)
 
             return one
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -71,10 +70,9 @@ def rehearse(protocols: Sequence[Protocol], batch: Batch | None = None) -> None:
 def origin(subject: Subject) -> dict[str, Any]:
     """What predictions depend on: weights, numbers and data, as JSON values."""
     config = subject.assembly.config
-    weights = (subject.folder.checkpoints / "best.safetensors").read_bytes()
     data = config.data.model_dump(mode="json", exclude={"batch_size", "workers", "pin_memory", "validation"})
     return {
-        "weights": hashlib.sha256(weights).hexdigest(),
+        "weights": subject.weights,
         "part": "test",
         "device": subject.device.type,
         "precision": config.train.precision,

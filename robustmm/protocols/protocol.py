@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from robustmm.build import Assembly
+from robustmm.corruption import Spread
 from robustmm.engine.evaluate import Tally
 from robustmm.engine.record import Views
 from robustmm.engine.recording import Recording, Records
@@ -21,6 +22,7 @@ from robustmm.engine.run_folder import RunFolder
 from robustmm.engine.shots import spread_positions
 from robustmm.methods.method import Method
 from robustmm.metrics.metric import Metric
+from robustmm.protocols.altered import spreads_of
 from robustmm.registry import Registry
 
 #: Test samples that are read again to see whether the data are still the same.
@@ -51,6 +53,16 @@ class Subject:
     def modalities(self) -> tuple[str, ...]:
         """In column order."""
         return self.method.modalities
+
+    @cached_property
+    def spreads(self) -> dict[str, Spread]:
+        """What raw values of each modality look like in the training part."""
+        return spreads_of(self.assembly.parts)
+
+    @cached_property
+    def weights(self) -> str:
+        """A digest of the file of the selected weights."""
+        return hashlib.sha256((self.folder.checkpoints / "best.safetensors").read_bytes()).hexdigest()
 
     @cached_property
     def content(self) -> str:

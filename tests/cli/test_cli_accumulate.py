@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from cli_runs import STOP, equal_runs, records, results, write_config, write_plugins
 
 from robustmm.cli import run
-from robustmm.plugin_manager import set_plugins_dirs
-
-
-@pytest.fixture(autouse=True)
-def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.chdir(tmp_path)
-    set_plugins_dirs()
-    yield
-    set_plugins_dirs()
 
 
 def steps(folder: str) -> list[int]:

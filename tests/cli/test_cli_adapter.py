@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +11,8 @@ import pytest
 from cli_runs import results, write_config
 
 from robustmm.cli import run
-from robustmm.plugin_manager import set_plugins_dirs
 
 ATTENTION = {"fusion": {"name": "attention", "dim": 8, "heads": 2}}
-
-
-@pytest.fixture(autouse=True)
-def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.chdir(tmp_path)
-    set_plugins_dirs()
-    yield
-    set_plugins_dirs()
 
 
 @pytest.fixture

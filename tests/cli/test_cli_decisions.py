@@ -1,27 +1,17 @@
 """Whole runs of methods with state or teachers of their own, on data that lack modalities, stopped and resumed."""
 
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from cli_runs import STOP, TINY, equal_runs, results, write_config, write_plugins
 
 from robustmm.cli import run
-from robustmm.plugin_manager import set_plugins_dirs
 
 DATA = TINY["data"] | {"dataset": TINY["data"]["dataset"] | {"missing_rate": 0.3, "modalities": 3}}
 DIABETES = {"dataset": "diabetes", "batch_size": 64}
 #: The STOP schedule counts the steps of teachers too: umt's three train for 8 steps each before.
 CALLS = {"tmc": 6, "qmf": 6, "ume": 6, "mmcosine": 6, "monig": 6, "umt": 29}
-
-
-@pytest.fixture(autouse=True)
-def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.chdir(tmp_path)
-    set_plugins_dirs()
-    yield
-    set_plugins_dirs()
 
 
 @pytest.mark.parametrize("method", CALLS)

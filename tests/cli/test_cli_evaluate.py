@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,15 +13,6 @@ from cli_runs import CONSTANT, TINY, results, write_config, write_plugins
 from robustmm.cli import run
 from robustmm.config.schema import TrainSection
 from robustmm.launch import one_process
-from robustmm.plugin_manager import set_plugins_dirs
-
-
-@pytest.fixture(autouse=True)
-def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.chdir(tmp_path)
-    set_plugins_dirs()
-    yield
-    set_plugins_dirs()
 
 
 @pytest.fixture

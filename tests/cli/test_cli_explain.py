@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import linecache
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from cli_runs import STOP, write_config, write_plugins
 
 from robustmm.cli import run
-from robustmm.plugin_manager import set_plugins_dirs
 
 PLACES = [
     "dataset",
@@ -43,14 +41,6 @@ PLACES = [
     "schedule",
     "selection",
 ]
-
-
-@pytest.fixture(autouse=True)
-def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.chdir(tmp_path)
-    set_plugins_dirs()
-    yield
-    set_plugins_dirs()
 
 
 def explained(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, tuple[str, str]]:

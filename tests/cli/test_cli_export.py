@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,15 +11,6 @@ from used_runs import train_run
 
 import robustmm
 from robustmm.cli import run
-from robustmm.plugin_manager import set_plugins_dirs
-
-
-@pytest.fixture(autouse=True)
-def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.chdir(tmp_path)
-    set_plugins_dirs()
-    yield
-    set_plugins_dirs()
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,6 @@ from cli_runs import results, write_config
 from PIL import Image
 
 from robustmm.cli import run
-from robustmm.plugin_manager import set_plugins_dirs
 from robustmm.report.sheet import STRIPS
 
 SHEET = Path("made/eval/pictures.png")
@@ -20,14 +18,6 @@ DENSE = {
     "model": {"encoders": None},
     "train": {"epochs": 1},
 }
-
-
-@pytest.fixture(autouse=True)
-def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.chdir(tmp_path)
-    set_plugins_dirs()
-    yield
-    set_plugins_dirs()
 
 
 def drawn() -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +15,11 @@ from used_runs import DENSE, train_run
 
 import robustmm
 from robustmm.cli import run
-from robustmm.plugin_manager import set_plugins_dirs
 
 PICTURES: dict[str, Any] = {
     "data": {"dataset": {"name": "synthetic", "modalities": 2, "samples": 16, "size": 8, "kind": "image"}},
     "model": {"encoders": {"default": {"name": "small_cnn"}}},
 }
-
-
-@pytest.fixture(autouse=True)
-def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.chdir(tmp_path)
-    set_plugins_dirs()
-    yield
-    set_plugins_dirs()
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import csv
 import json
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
 from robustmm.cli import run
 from robustmm.engine.lock import locked
-from robustmm.plugin_manager import set_plugins_dirs
 from robustmm.protocols.listing import PROTOCOLS
 
 THREE = {"data": {"dataset": {"name": "synthetic", "modalities": 3, "samples": 48, "size": 8, "noise": 0.6}}}
@@ -47,14 +45,6 @@ class Kill(Corruption):
 def robustmm_register_corruptions(register):
     register(Component("kill", Kill, Options, "Adds the severity.", "test"))
 """
-
-
-@pytest.fixture(autouse=True)
-def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.chdir(tmp_path)
-    set_plugins_dirs()
-    yield
-    set_plugins_dirs()
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +18,10 @@ from robustmm.config.load import load_config
 from robustmm.engine.evaluate import evaluate_combinations
 from robustmm.engine.run_folder import RunFolder
 from robustmm.engine.scores import summarise
-from robustmm.evaluation import load_best
-from robustmm.plugin_manager import get_plugins, set_plugins_dirs
+from robustmm.engine.trained import load_selected
+from robustmm.plugin_manager import get_plugins
 
 DIABETES = {"name": "diabetes"}
-
-
-@pytest.fixture(autouse=True)
-def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.chdir(tmp_path)
-    set_plugins_dirs()
-    yield
-    set_plugins_dirs()
 
 
 def made(tmp_path: Path, folder: str, *more: str, **changes: Any) -> Path:
@@ -82,7 +73,7 @@ def test_evaluate__of_a_loaded_run_gives_what_training_measured(tmp_path: Path) 
     registry = get_plugins().registry
     assembly = assemble(load_config([folder.config], [], registry).config, registry, fit_scalers=False)
     assert assembly.method.task.mean.tolist() == [0]  # the targets were not looked at
-    load_best(assembly, folder)
+    load_selected(assembly.method, folder)
     evaluation = evaluate_combinations(
         assembly.method,
         assembly.loader("validation").ordered(),

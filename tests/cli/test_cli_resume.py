@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +15,10 @@ from cli_runs import STOP, equal_runs, in_child, records, results, write_config,
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from robustmm.cli import run
-from robustmm.plugin_manager import set_plugins_dirs
 
 #: Two epochs of four steps; MMANet's teacher trains for as many before.
 STEPS = 8
 MMANET = {"name": "mmanet", "warmup_epochs": 1, "mining_first": 0, "mining_last": 0}
-
-
-@pytest.fixture(autouse=True)
-def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.chdir(tmp_path)
-    set_plugins_dirs()
-    yield
-    set_plugins_dirs()
 
 
 class Stopper:

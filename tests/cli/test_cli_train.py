@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from safetensors.torch import load_file
 
 from robustmm.cli import run
 from robustmm.config.capabilities import find_misfits, provided
-from robustmm.plugin_manager import get_plugins, set_plugins_dirs
+from robustmm.plugin_manager import get_plugins
 from robustmm.registry import KINDS
 
 REGISTRY = get_plugins().registry
@@ -47,14 +46,6 @@ FILES = {
     "results.json",
     "train.log",
 }
-
-
-@pytest.fixture(autouse=True)
-def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.chdir(tmp_path)
-    set_plugins_dirs()
-    yield
-    set_plugins_dirs()
 
 
 def data(**options: Any) -> dict[str, Any]:

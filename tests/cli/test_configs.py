@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from official_layouts import write_official
 from robustmm.cli import run
 from robustmm.config.load import load_config
 from robustmm.errors import DataError
-from robustmm.plugin_manager import get_plugins, set_plugins_dirs
+from robustmm.plugin_manager import get_plugins
 
 FOLDER = Path(__file__).parents[2] / "configs"
 CONFIGS = sorted(path for path in FOLDER.rglob("*.yaml") if "base" not in path.relative_to(FOLDER).parts)
@@ -63,14 +62,6 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 each_config = pytest.mark.parametrize("path", CONFIGS, ids=[path.stem for path in CONFIGS])
-
-
-@pytest.fixture(autouse=True)
-def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.chdir(tmp_path)
-    set_plugins_dirs()
-    yield
-    set_plugins_dirs()
 
 
 def test_configs__there_are_some() -> None:
